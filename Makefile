@@ -1,0 +1,73 @@
+# The two commands of the README, `make reproduce` and `make test`, set up all they need: Python 3.11, pip and git suffice.
+# Working files (stamps, executed copies, logs) live in build/, so a fresh clone executes everything.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+
+NOTEBOOKS := $(filter-out notebooks/00_%,$(wildcard notebooks/[0-9][0-9]_*.ipynb))
+STAMPS    := $(NOTEBOOKS:notebooks/%.ipynb=build/stamps/%.done)
+LIBRARY   := $(wildcard paper_lib/*.py)
+DATA      := $(shell find data -type f ! -name '.*')
+
+.DELETE_ON_ERROR:
+.PHONY: help reproduce test verify html lint bench manifest links lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+reproduce: $(STAMPS) ## execute the notebooks: every figure and table of the paper (add -j2 for two at a time)
+	@echo "reproduce: figures/ and notebooks/ are up to date"
+
+# Each stamp depends on the products it made (build/stamps/*.d), so one that is deleted or edited is made again.
+-include $(wildcard build/stamps/*.d)
+
+build/stamps/%.done: notebooks/%.ipynb $(LIBRARY) $(DATA) $(VENV)/.light
+	@$(PY) -m paper_lib execute $< --stamp $@
+
+test: $(VENV)/.test ## run the test suite
+	$(PY) -m pytest -q
+
+verify: $(VENV)/.light ## check the data's hashes, recompute every product and compare
+	@$(PY) -m paper_lib verify
+
+html: $(VENV)/.light ## render the notebooks for reading, into build/html
+	@$(PY) -m nbconvert --to html --log-level ERROR --output-dir build/html $(NOTEBOOKS)
+	@echo "html: see build/html"
+
+lint: $(VENV)/.test ## check style
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+bench: $(VENV)/.light ## time `make reproduce` and `import paper_lib`
+	@$(PY) benchmarks/reproduce.py
+
+manifest: $(VENV)/.light ## accept a change under data/: write its hashes anew
+	@$(PY) -m paper_lib manifest
+
+links: $(VENV)/.light ## carry the repository's address from pyproject.toml into badges and clone commands
+	@$(PY) -m paper_lib links
+
+lock: ## resolve pyproject.toml anew into requirements.lock
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet '.[test]' 'setuptools>=77'
+	build/lock/bin/python -m pip freeze --all --exclude paper-lib --exclude pip > requirements.lock
+
+clean: ## delete working files; the environment in .venv stays
+	rm -rf build
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# The lock is a constraint: each environment takes from it what it needs, at the version written there.
+$(VENV)/.light: pyproject.toml requirements.lock | $(PY)
+	@echo "installing the light environment into $(VENV) (about a minute, once)"
+	@PIP_CONSTRAINT=requirements.lock $(PY) -m pip install --quiet --disable-pip-version-check --editable .
+	@$(PY) -c 'import matplotlib.font_manager'  # builds the font cache now, not inside a notebook
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.light
+	@PIP_CONSTRAINT=requirements.lock $(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@

@@ -1,0 +1,18 @@
+"""The one exception that users meet: bad input, told in one line together with its fix."""
+
+
+class InputError(ValueError):
+    """An input that cannot be used. The message is one line: the thing, what is wrong with it, and the way out."""
+
+
+def unknown_name(kind: str, name: object, known) -> InputError:
+    """Return (not raise) the error for a ``name`` that is not among the ``known`` names of its ``kind``."""
+    return InputError(f"unknown {kind} {name!r}; choose from: {', '.join(map(str, known))}")
+
+
+def require_columns(frame, columns, what: str) -> None:
+    """Raise InputError unless every one of ``columns`` is a column of ``frame``; ``what`` names the frame."""
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        have = ", ".join(map(str, frame.columns))
+        raise InputError(f"{what}: missing column {', '.join(missing)}; it has: {have}")

@@ -1,0 +1,91 @@
+"""data/MANIFEST.sha256: the hash of every file under data/, checked whenever one of them is read.
+
+The format is that of ``sha256sum``, so ``cd data && sha256sum --check MANIFEST.sha256`` gives the same answer.
+"""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from .errors import InputError
+from .paths import DATA, relative_to_root
+
+MANIFEST_NAME = "MANIFEST.sha256"
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _data_files(data: Path) -> list[Path]:
+    return sorted(p for p in data.rglob("*") if p.is_file() and p.name != MANIFEST_NAME and not p.name.startswith("."))
+
+
+def _parse(data: Path) -> dict[str, str]:
+    path = data / MANIFEST_NAME
+    if not path.is_file():
+        raise InputError(
+            f"{relative_to_root(path)} is missing; restore it with `git checkout {relative_to_root(path)}`"
+        )
+    digests = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        digest, separator, name = line.partition("  ")
+        if not separator or len(digest) != 64 or not name:
+            raise InputError(
+                f"{relative_to_root(path)}, line {number}: not a `sha256  path` line; restore the file from git"
+            )
+        digests[name] = digest
+    return digests
+
+
+def read_bytes(path: Path, data: Path = DATA) -> bytes:
+    """Return the content of a file under ``data``, having checked it against the manifest.
+
+    Raises InputError when the file is missing, not listed, or differs from its recorded hash.
+    """
+    name, shown = path.relative_to(data).as_posix(), relative_to_root(path)
+    recorded = _parse(data).get(name)
+    if not path.is_file():
+        raise InputError(f"{shown} is missing; restore it with `git checkout {shown}`")
+    if recorded is None:
+        raise InputError(f"{shown} is not listed in {MANIFEST_NAME}; if it belongs there, run `make manifest`")
+    content = path.read_bytes()
+    if _sha256(content) != recorded:
+        raise InputError(
+            f"{shown} does not match its hash in {MANIFEST_NAME}; "
+            f"restore it with `git checkout {shown}`, or run `make manifest` if the change is meant"
+        )
+    return content
+
+
+def read_csv(path: Path, data: Path = DATA, **options) -> pd.DataFrame:
+    """Return a checked CSV file as a frame; ``options`` go to ``pandas.read_csv``."""
+    return pd.read_csv(io.BytesIO(read_bytes(path, data)), **options)
+
+
+def write_manifest(data: Path = DATA) -> Path:
+    """Hash every file under ``data`` and write the manifest in one step; return its path."""
+    lines = [f"{_sha256(p.read_bytes())}  {p.relative_to(data).as_posix()}\n" for p in _data_files(data)]
+    temporary = data / f".{MANIFEST_NAME}.{os.getpid()}"
+    temporary.write_text("".join(lines))
+    temporary.replace(data / MANIFEST_NAME)
+    return data / MANIFEST_NAME
+
+
+def check_manifest(data: Path = DATA) -> list[str]:
+    """Return one line for each file under ``data`` that is changed, missing or not listed; empty when all is well."""
+    recorded = _parse(data)
+    present = {p.relative_to(data).as_posix(): p for p in _data_files(data)}
+    problems = [f"{relative_to_root(data / name)} is missing" for name in recorded.keys() - present.keys()]
+    problems += [
+        f"{relative_to_root(data / name)} is not listed in {MANIFEST_NAME}" for name in present.keys() - recorded.keys()
+    ]
+    problems += [
+        f"{relative_to_root(path)} does not match its hash in {MANIFEST_NAME}"
+        for name, path in present.items()
+        if name in recorded and _sha256(path.read_bytes()) != recorded[name]
+    ]
+    return sorted(problems)

@@ -1,0 +1,208 @@
+"""Executing notebooks with papermill and bringing the result into one canonical form.
+
+A notebook is run from a fresh kernel into build/, put into canonical form (nothing in it that changes from run to run)
+and copied back only where it differs. With parameters it is a variant: it stays in build/, and so do its figures.
+"""
+
+import ast
+import json
+import os
+import re
+import sys
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from .errors import InputError, unknown_name
+from .paths import BUILD, FIGURES, NOTEBOOKS, ROOT, relative_to_root
+from .tables import write_text
+
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+EXTENSIONS = {"save_figure": (".pdf", ".png"), "save_table": (".csv", ".tex", ".md")}
+EXTENSIONS["save_verdict"] = EXTENSIONS["save_table"]
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What one execution left behind: the executed copy and the files its cells saved."""
+
+    notebook: Path
+    products: list[Path]
+
+
+def find_notebooks() -> list[Path]:
+    """Return the notebooks that `make reproduce` executes, in order: all but the live 00_quickstart."""
+    return sorted(path for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb") if not path.name.startswith("00"))
+
+
+def execute_notebook(path: Path, parameters: dict | None = None, out_dir: Path | None = None) -> Executed:
+    """Execute a notebook; without ``parameters``, put the result in its place, else leave it under build/executed.
+
+    ``parameters`` override names of the notebook's parameters cell. ``out_dir`` (default figures/, for a variant
+    build/executed/<name>) takes the figures and tables. Raises InputError for a notebook that does not exist, an
+    unknown parameter, a value of another type than the default's, or a cell that fails; the notebook then stays as
+    it was.
+    """
+    notebook = read_notebook(path)
+    variant = dict(parameters or {})
+    if variant or out_dir:
+        variant["OUT_DIR"] = str(out_dir or variant.get("OUT_DIR") or BUILD / "executed" / path.stem)
+    _check_parameters(path, variant)
+    copy = (Path(variant["OUT_DIR"]) if out_dir else BUILD / "executed") / path.name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    _run(path, copy, variant)
+    canonical = nbformat.writes(make_canonical(nbformat.read(copy, as_version=4))) + "\n"
+    write_text(copy, canonical)
+    if not variant:
+        write_text(path, canonical)
+    directory = Path(variant.get("OUT_DIR", FIGURES))
+    products = [directory / name for name in list_products(notebook)]
+    if missing := [relative_to_root(product) for product in products if not product.is_file()]:
+        raise InputError(
+            f"{relative_to_root(path)} ran but did not write {', '.join(missing)}; call its save functions"
+        )
+    return Executed(copy, products)
+
+
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """Return the notebook at ``path``; raise InputError when it is missing or not a notebook."""
+    if not path.is_file():
+        raise unknown_name("notebook", str(path), [relative_to_root(known) for known in find_notebooks()])
+    try:
+        return nbformat.read(path, as_version=4)
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError):
+        shown = relative_to_root(path)
+        raise InputError(f"{shown} is not a notebook; restore it with `git checkout {shown}`") from None
+
+
+def read_parameters(notebook: nbformat.NotebookNode) -> dict:
+    """Return the names and default values of the cell tagged ``parameters``; its right-hand sides must be literals."""
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise InputError(f"a notebook needs one cell tagged `parameters`, this one has {len(cells)}")
+    parameters = {}
+    for statement in ast.parse(cells[0].source).body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        try:
+            parameters[targets[0].id] = ast.literal_eval(statement.value)
+        except (AttributeError, ValueError):
+            raise InputError(f"parameters cell: `{ast.unparse(statement)}` is not `NAME = literal`") from None
+    return parameters
+
+
+def list_products(notebook: nbformat.NotebookNode) -> list[str]:
+    """Return the file names that a notebook saves, read from its calls of save_figure, save_table and save_verdict."""
+    names = []
+    for cell in notebook.cells:
+        for node in ast.walk(ast.parse(cell.source)) if cell.cell_type == "code" else []:
+            saver = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
+            if saver in EXTENSIONS:
+                names += [ast.literal_eval(node.args[1]) + extension for extension in EXTENSIONS[saver]]
+    return names
+
+
+def make_canonical(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return ``notebook`` without anything that changes from run to run.
+
+    Metadata is fixed, injected parameters are gone, cells are numbered from 1, pieces of one output stream are joined,
+    and what went to stderr (warnings, progress) stays in the terminal.
+    """
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    number = 0
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type != "code":
+            continue
+        number += 1
+        cell.execution_count = number
+        cell.outputs = _join_streams(cell.outputs)
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = number
+    return notebook
+
+
+def repository_url() -> str:
+    """Return the public address of the repository, the one constant in pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"].rstrip("/")
+
+
+def retarget_links(text: str, url: str) -> str:
+    """Return ``text`` with every badge, clone command and repository field pointing at ``url``; other links stay."""
+    slug = url.removeprefix("https://github.com/")
+    for pattern, address in (
+        (r"(https://colab\.research\.google\.com/github/)[^/\s]+/[^/\s]+(?=/blob/)", slug),
+        (r"(https://mybinder\.org/v2/gh/)[^/\s]+/[^/\s]+(?=/main\b)", slug),
+        (r'((?:git clone |REPOSITORY = \\?"|repository-code: "))https://[^\s"\\]+', url),
+    ):
+        text = re.sub(pattern, lambda match, address=address: match[1] + address, text)
+    return text
+
+
+def _check_parameters(path, given):
+    known = read_parameters(read_notebook(path))
+    for name, value in given.items():
+        if name not in known:
+            raise unknown_name(f"parameter of {relative_to_root(path)}", name, known)
+        default = known[name]
+        fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
+        if not (fits or (isinstance(default, float) and type(value) is int)):
+            raise InputError(
+                f"parameter {name} of {relative_to_root(path)} is {json.dumps(value)}; "
+                f"give a {type(default).__name__}, such as {json.dumps(default)}"
+            )
+
+
+def _run(path, copy, parameters):
+    # The kernel of this very environment, without the user's own kernels and start-up files.
+    os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": str(BUILD / "ipython"), "PYTHONHASHSEED": "0"}
+    try:
+        with tempfile.TemporaryDirectory() as sockets:
+            executed = papermill.execute_notebook(
+                str(path).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
+                str(copy).replace("{", "{{").replace("}", "}}"),
+                parameters=parameters,
+                kernel_name="python3",
+                cwd=str(path.parent),
+                progress_bar=False,
+                config=_local_sockets(sockets),
+                extra_arguments=["--log-level=CRITICAL"],  # a kernel that is told to stop calls that an error
+            )
+    except PapermillExecutionError as error:
+        reason = f"{error.ename}: {error.evalue}".splitlines()[0]
+        raise InputError(
+            f"{relative_to_root(path)}, cell [{error.exec_count}]: {reason} (full trace: {relative_to_root(copy)})"
+        ) from None
+    for cell in executed.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream" and output.name == "stderr":
+                print(f"{path.name}: {output.text.rstrip()}", file=sys.stderr)
+
+
+def _local_sockets(directory):
+    # Files of our own instead of TCP ports, which another process may take between being chosen and being used.
+    return Config(KernelManager={"transport": "ipc", "ip": f"{directory}/kernel"} if os.name == "posix" else {})
+
+
+def _join_streams(outputs):
+    joined = []
+    for output in outputs:
+        output.get("metadata", {}).pop("execution", None)
+        if output.output_type == "stream" and output.name == "stderr":
+            continue
+        if output.output_type == "stream" and joined and joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined

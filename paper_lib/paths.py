@@ -1,0 +1,16 @@
+"""Where things are. Everything is found from this file, so that nothing depends on the working directory."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+DATA = ROOT / "data"
+PUBLISHED = DATA / "published"
+FIGURES = ROOT / "figures"
+BUILD = ROOT / "build"
+
+
+def relative_to_root(path: Path) -> str:
+    """Return ``path`` as people write it: from the repository's root where it lies inside, else as it is."""
+    path = Path(path).resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)

@@ -1,0 +1,228 @@
+"""Fits, areas under the ROC curve and bootstrap intervals. scipy does the work; the definitions are written here.
+
+All intervals resample *clusters* (texts; books where texts share one), because the cases of one text at several
+lengths are not independent. All randomness comes from one seed, so the same data give the same numbers.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from .capacity import select_unsolved
+from .errors import InputError, require_columns
+
+CONFIDENCE_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence limits; NaN limits where no interval can be given."""
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+# --- fits ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class UnitSlopeFit:
+    """The paper's line y = x - b (Figure 3). ``r2`` is 1 - SS_residual / SS_total and may be negative."""
+
+    b: float
+    r2: float
+
+
+def fit_unit_slope(x, y) -> UnitSlopeFit:
+    """Fit y = x - b by least squares: b = mean(x - y), in the unit of x. Raises InputError below two points."""
+    x, y = _pairs(x, y)
+    b = float(np.mean(x - y))
+    total = float(np.sum((y - y.mean()) ** 2))
+    return UnitSlopeFit(b, 1 - float(np.sum((y - x + b) ** 2)) / total if total > 0 else float("nan"))
+
+
+def fit_free_slope(x, y) -> float:
+    """Return the ordinary least-squares slope of y on x. Raises InputError below two points or for constant x."""
+    x, y = _pairs(x, y)
+    if np.ptp(x) == 0:
+        raise InputError("a slope needs at least two different x values")
+    return float(stats.linregress(x, y).slope)
+
+
+def fit_power_law(x, y) -> Interval:
+    """Return the exponent a of y = c * x^a by least squares in the logarithms, with its t interval.
+
+    x and y must be positive; with fewer than three points the interval is NaN. Residuals are taken as independent
+    and equal in relative size.
+    """
+    x, y = _pairs(x, y)
+    if np.any(x <= 0) or np.any(y <= 0):
+        raise InputError("a power law needs positive x and y")
+    fit = stats.linregress(np.log(x), np.log(y))
+    if len(x) < 3:
+        return Interval(float(fit.slope))
+    half = float(stats.t.ppf((1 + CONFIDENCE_LEVEL) / 2, len(x) - 2) * fit.stderr)
+    return Interval(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half)
+
+
+def _pairs(x, y):
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
+        raise InputError("a fit needs two lists of the same length with at least two points")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise InputError("a fit needs finite numbers; drop missing points first")
+    return x, y
+
+
+# --- bootstrap over clusters ---------------------------------------------------------------------------------------
+
+
+def bootstrap_clusters(
+    cluster, statistic: Callable[[np.ndarray], np.ndarray], *, sample=None, n_resamples: int, seed: int
+) -> Interval:
+    """Return a statistic of weighted points with its percentile interval, resampling whole clusters.
+
+    ``cluster`` (point,) names each point's cluster; ``sample`` (point,), if given, the sample it belongs to: samples
+    are resampled independently of each other. ``statistic`` maps weights (resample, point) to values (resample,):
+    weight w means that the point's cluster was drawn w times, and all ones give the estimate itself. Resamples in which
+    the statistic is undefined (NaN) are left out. The limits are NaN for ``n_resamples`` = 0 or a sample of one
+    cluster.
+    """
+    cluster = np.asarray(cluster)
+    sample = np.zeros(len(cluster)) if sample is None else np.asarray(sample)
+    members = [np.flatnonzero(sample == name) for name in np.unique(sample)]
+    codes = [pd.factorize(cluster[points], sort=True)[0] for points in members]
+    n_clusters = [code.max() + 1 for code in codes]
+    estimate = float(statistic(np.ones((1, len(cluster))))[0])
+    if n_resamples == 0 or min(n_clusters) < 2 or np.isnan(estimate):
+        return Interval(estimate)
+
+    def of_drawn_clusters(*drawn, axis):  # one array (..., n_clusters) of drawn cluster numbers for each sample
+        drawn = [np.moveaxis(d, axis, -1).astype(int) for d in drawn]
+        weights = np.empty((drawn[0][..., 0].size, len(cluster)))
+        for points, code, numbers in zip(members, codes, drawn, strict=True):
+            rows = numbers.reshape(-1, numbers.shape[-1])
+            weights[:, points] = np.stack([np.bincount(row, minlength=row.size) for row in rows])[:, code]
+        return np.asarray(statistic(weights)).reshape(drawn[0].shape[:-1])
+
+    with warnings.catch_warnings():
+        # scipy warns when a resample is undefined; the docstring says what becomes of those.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        result = stats.bootstrap(
+            [np.arange(n) for n in n_clusters],
+            of_drawn_clusters,
+            n_resamples=n_resamples,
+            batch=500,
+            vectorized=True,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+    tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
+    low, high = np.nanpercentile(result.bootstrap_distribution, [tail, 100 - tail])
+    return Interval(estimate, float(low), float(high))
+
+
+def weighted_mean(values) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the bootstrap statistic that averages ``values`` (point,)."""
+    values = np.asarray(values, dtype=float)
+    return lambda weights: weights @ values / weights.sum(axis=1)
+
+
+def weighted_slope(x, y) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the bootstrap statistic that fits the least-squares slope of y on x."""
+    x, y = _pairs(x, y)
+    x, y = x - x.mean(), y - y.mean()  # the slope does not move; the sums below lose fewer digits
+
+    def slope(weights):
+        total, sx, sy = weights.sum(axis=1), weights @ x, weights @ y
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (total * (weights @ (x * y)) - sx * sy) / (total * (weights @ x**2) - sx**2)
+
+    return slope
+
+
+def weighted_auc(label, score, stratum=None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the bootstrap statistic AUC: how often a true ``label`` outscores a false one, ties counting one half.
+
+    With ``stratum`` (point,) only pairs within one stratum count, pooled over strata. No such pair gives NaN.
+    """
+    label, score = np.asarray(label, dtype=bool), np.asarray(score, dtype=float)
+    if label.shape != score.shape or label.ndim != 1 or not np.isfinite(score).all():
+        raise InputError("an AUC needs one label and one finite score per point")
+    stratum = np.zeros(len(label)) if stratum is None else np.asarray(stratum)
+    blocks = []
+    for name in np.unique(stratum):
+        positive, negative = np.flatnonzero(label & (stratum == name)), np.flatnonzero(~label & (stratum == name))
+        difference = score[positive][:, None] - score[negative][None, :]
+        blocks.append((positive, negative, (difference > 0) + 0.5 * (difference == 0)))
+
+    def auc(weights):
+        won = sum(np.einsum("rp,rp->r", weights[:, p] @ wins, weights[:, n]) for p, n, wins in blocks)
+        pairs = sum(weights[:, p].sum(axis=1) * weights[:, n].sum(axis=1) for p, n, _ in blocks)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(pairs > 0, won / pairs, np.nan)
+
+    return auc
+
+
+# --- the abstract's claim ------------------------------------------------------------------------------------------
+
+ENTROPY_TEST_COLUMNS = [
+    "origin", "model", "source", "auc_entropy", "auc_length", "auc_diff", "auc_diff_low", "auc_diff_high",
+    "auc_within_length", "auc_within_low", "auc_within_high", "slope1_b_nats", "slope1_r2", "slope_free",
+    "slope_free_low", "slope_free_high", "n_points",
+]  # fmt: skip
+
+
+def compute_entropy_test(cases: pd.DataFrame, *, cluster: str = "text_id", n_resamples: int, seed: int) -> pd.DataFrame:
+    """Test "the limit is the text's cross-entropy, not its length", one row per origin, model and source.
+
+    Label: solved. ``auc_entropy`` scores by minus the cross-entropy before, ``auc_length`` by minus the length,
+    ``auc_diff`` is their difference, ``auc_within_length`` the first over pairs of equal length (.5 = entropy tells
+    nothing beyond length). On the unsolved cases, with x the cross-entropy before and y after (paper convention, nats):
+    ``slope1_b_nats`` and ``slope1_r2`` of y = x - b and ``slope_free`` of least squares (1 = the gain is constant).
+    Quantities that need lengths are null where any is unknown. Intervals resample ``cluster`` within a model.
+    """
+    require_columns(
+        cases,
+        ["origin", "model", "source", "solved", "length", "paper_ce_lm_nats", "paper_ce_mem_nats", cluster],
+        "cases",
+    )
+    rows = []
+    for (origin, model, source), group in cases.groupby(["origin", "model", "source"], sort=True):
+        rows.append(
+            {"origin": origin, "model": model, "source": source} | _entropy_test(group, cluster, n_resamples, seed)
+        )
+    return pd.DataFrame(rows, columns=ENTROPY_TEST_COLUMNS)
+
+
+def _entropy_test(group, cluster, n_resamples, seed):
+    def interval(points, statistic):
+        return bootstrap_clusters(points[cluster], statistic, n_resamples=n_resamples, seed=seed)
+
+    solved, entropy = group["solved"], group["paper_ce_lm_nats"]
+    by_entropy = weighted_auc(solved, -entropy)
+    row = {"auc_entropy": float(by_entropy(np.ones((1, len(group))))[0]), "n_points": len(group)}
+    unsolved = select_unsolved(group)
+    if len(unsolved) > 1:
+        x, y = unsolved["paper_ce_lm_nats"], unsolved["paper_ce_mem_nats"]
+        unit, free = fit_unit_slope(x, y), interval(unsolved, weighted_slope(x, y))
+        row |= {
+            "slope1_b_nats": unit.b, "slope1_r2": unit.r2,
+            "slope_free": free.value, "slope_free_low": free.low, "slope_free_high": free.high,
+        }  # fmt: skip
+    if group["length"].notna().all():
+        by_length = weighted_auc(solved, -group["length"].astype(float))
+        difference = interval(group, lambda weights: by_entropy(weights) - by_length(weights))
+        within = interval(group, weighted_auc(solved, -entropy, stratum=group["length"]))
+        row |= {
+            "auc_length": float(by_length(np.ones((1, len(group))))[0]),
+            "auc_diff": difference.value, "auc_diff_low": difference.low, "auc_diff_high": difference.high,
+            "auc_within_length": within.value, "auc_within_low": within.low, "auc_within_high": within.high,
+        }  # fmt: skip
+    return row

@@ -1,0 +1,134 @@
+"""Frames become CSV (all digits, for machines), LaTeX and Markdown (one number format, for people)."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+from tabulate import tabulate
+
+from .errors import InputError
+from .paths import FIGURES
+
+MISSING = "–"
+
+
+def format_number(value) -> str:
+    """Return a number as all tables print it: whole numbers whole, else 3 to 5 significant digits; a dash for null."""
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (int, np.integer)):
+        return str(value)
+    if isinstance(value, (float, np.floating)):
+        size = abs(value)
+        if size == 0:
+            return "0"
+        if size < 0.001:
+            return f"{value:.0e}"
+        return f"{value:.{1 if size >= 10 else 2 if size >= 1 else 3}f}"
+    return str(value)
+
+
+def format_mean_std(mean, std) -> str:
+    """Return "mean ± std" with one decimal, as the paper prints gains; a dash when the mean is null."""
+    return MISSING if pd.isna(mean) else f"{mean:.1f} ± {std:.1f}"
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """Return ``frame`` as a Markdown table: formatted numbers, numeric columns to the right."""
+    return _tabulate(frame, "pipe")
+
+
+def show_table(frame: pd.DataFrame) -> Markdown:
+    """Return ``frame`` for display in a notebook."""
+    return Markdown(to_markdown(frame))
+
+
+def save_table(
+    frame: pd.DataFrame, name: str, out_dir: str | Path = FIGURES, *, show: pd.DataFrame | None = None
+) -> Markdown:
+    """Write ``name``.csv (9 significant digits), .tex and .md into ``out_dir``, each in one step; return the display.
+
+    ``show`` replaces ``frame`` in the LaTeX, the Markdown and the display: fewer columns, friendlier names. Same frame,
+    same bytes. Raises InputError for an empty frame.
+    """
+    if frame.empty:
+        raise InputError(f"{name}: the table has no rows; check the notebook's parameters")
+    show = frame if show is None else show
+    write_text(Path(out_dir) / f"{name}.csv", frame.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    write_text(Path(out_dir) / f"{name}.tex", _tabulate(show, "latex_booktabs") + "\n")
+    write_text(Path(out_dir) / f"{name}.md", to_markdown(show) + "\n")
+    return show_table(show)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a product whole or not at all, and leave the file alone where it already says the same."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a product whole or not at all, and leave the file alone where it already holds the same bytes."""
+    if path.is_file() and path.read_bytes() == content:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another OUT_DIR or free the place") from None
+
+
+def compare(quantity: str, published, here, *, tolerance: float, unit: str = "", names=None) -> dict:
+    """Return one row of a verdict table: published numbers against ours, equal lists or two numbers.
+
+    ``tolerance`` is the largest absolute difference that still agrees (same unit). ``names`` label the entries of
+    lists, so that a disagreement says whose it is. A missing number on either side disagrees.
+    """
+    published, here = np.atleast_1d(np.asarray(published, float)), np.atleast_1d(np.asarray(here, float))
+    if published.shape != here.shape or not len(published):
+        raise InputError(f"{quantity}: {len(published)} published numbers against {len(here)} here; pair them first")
+    difference = np.abs(here - published)
+    bad = ~(difference <= tolerance)  # NaN disagrees
+    who = "" if names is None else ": " + ", ".join(np.asarray(names, dtype=str)[bad])
+    verdict = (
+        "agree" if not bad.any() else "disagree" if len(bad) == 1 else f"disagree ({bad.sum()} of {len(bad)}{who})"
+    )
+    single = len(published) == 1
+    return {
+        "quantity": quantity,
+        "unit": unit,
+        "published": _format_single(published[0]) if single else f"{len(published)} values",
+        "here": _format_single(here[0]) if single else "",
+        "largest difference": float(difference.max()),
+        "tolerance": float(tolerance),
+        "verdict": verdict,
+    }
+
+
+def claim(statement: str, holds: bool, evidence: str) -> dict:
+    """Return one row of a verdict table for a claim in words that the numbers ``evidence`` bear out or not."""
+    return {"quantity": statement, "here": evidence, "verdict": "agree" if holds else "disagree"}
+
+
+def save_verdict(rows: list[dict], name: str, out_dir: str | Path = FIGURES) -> Markdown:
+    """Save the table that ends a notebook: its numbers against the published ones (see ``compare`` and ``claim``)."""
+    columns = ["quantity", "unit", "published", "here", "largest difference", "tolerance", "verdict"]
+    frame = pd.DataFrame(rows, columns=columns)
+    text = frame[["unit", "published", "here"]].fillna("")
+    return save_table(frame.assign(**text), name, out_dir)
+
+
+def _format_single(value):
+    return format_number(int(value) if float(value).is_integer() else float(value))
+
+
+def _tabulate(frame, style):
+    cells = [[format_number(value) for value in row] for row in frame.itertuples(index=False)]
+    numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
+    align = ["right" if is_number else "left" for is_number in numeric]
+    return tabulate(cells, headers=list(map(str, frame.columns)), tablefmt=style, disable_numparse=True, colalign=align)
