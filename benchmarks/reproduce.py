@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
+
 from paper_lib.paths import BUILD, ROOT
 from paper_lib.tables import to_markdown
 
@@ -17,7 +19,7 @@ N_REPEATS = 5
 
 
 def time_command(command: list[str], before=lambda: None, n_repeats: int = N_REPEATS) -> float:
-    """Return the median wall-clock seconds of a command over ``n_repeats`` runs; ``before`` runs untimed before each."""
+    """Return the median wall-clock seconds of a command; ``before`` runs untimed before each repeat."""
     seconds = []
     for _ in range(n_repeats):
         before()
@@ -29,7 +31,6 @@ def time_command(command: list[str], before=lambda: None, n_repeats: int = N_REP
 
 def main() -> None:
     """Print one table: what, seconds, reference, ratio."""
-    import pandas as pd
 
     def forget_stamps():
         shutil.rmtree(BUILD / "stamps", ignore_errors=True)

@@ -69,7 +69,7 @@ def read_csv(path: Path, data: Path = DATA, **options) -> pd.DataFrame:
 def write_manifest(data: Path = DATA) -> Path:
     """Hash every file under ``data`` and write the manifest in one step; return its path."""
     lines = [f"{_sha256(p.read_bytes())}  {p.relative_to(data).as_posix()}\n" for p in _data_files(data)]
-    temporary = data / f".{MANIFEST_NAME}.{os.getpid()}"
+    temporary = data / f".{MANIFEST_NAME}.{os.getpid()}.partial"
     temporary.write_text("".join(lines))
     temporary.replace(data / MANIFEST_NAME)
     return data / MANIFEST_NAME

@@ -20,8 +20,8 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from .errors import InputError, unknown_name
-from .paths import BUILD, FIGURES, NOTEBOOKS, ROOT, relative_to_root
-from .tables import write_text
+from .paths import BUILD, NOTEBOOKS, ROOT, relative_to_root
+from .tables import write_bytes, write_text
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -54,22 +54,23 @@ def execute_notebook(path: Path, parameters: dict | None = None, out_dir: Path |
     """
     notebook = read_notebook(path)
     variant = dict(parameters or {})
-    if variant or out_dir:
-        variant["OUT_DIR"] = str(out_dir or variant.get("OUT_DIR") or BUILD / "executed" / path.stem)
-    _check_parameters(path, variant)
-    copy = (Path(variant["OUT_DIR"]) if out_dir else BUILD / "executed") / path.name
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    _run(path, copy, variant)
-    canonical = nbformat.writes(make_canonical(nbformat.read(copy, as_version=4))) + "\n"
-    write_text(copy, canonical)
-    if not variant:
-        write_text(path, canonical)
-    directory = Path(variant.get("OUT_DIR", FIGURES))
+    if out_dir:
+        variant["OUT_DIR"] = str(out_dir)
+    elif variant:
+        variant.setdefault("OUT_DIR", str(BUILD / "executed" / path.stem))
+    defaults = read_parameters(notebook)
+    _check_parameters(path, variant, defaults)
+    copy = (Path(out_dir) if out_dir else BUILD / "executed") / path.name
+    canonical = nbformat.writes(make_canonical(_run(path, copy, variant))) + "\n"
+    directory = ROOT / (defaults | variant)["OUT_DIR"]
     products = [directory / name for name in list_products(notebook)]
     if missing := [relative_to_root(product) for product in products if not product.is_file()]:
         raise InputError(
             f"{relative_to_root(path)} ran but did not write {', '.join(missing)}; call its save functions"
         )
+    write_text(copy, canonical)
+    if not variant:
+        write_text(path, canonical)
     return Executed(copy, products)
 
 
@@ -150,12 +151,11 @@ def retarget_links(text: str, url: str) -> str:
     return text
 
 
-def _check_parameters(path, given):
-    known = read_parameters(read_notebook(path))
+def _check_parameters(path, given, defaults):
     for name, value in given.items():
-        if name not in known:
-            raise unknown_name(f"parameter of {relative_to_root(path)}", name, known)
-        default = known[name]
+        if name not in defaults:
+            raise unknown_name(f"parameter of {relative_to_root(path)}", name, defaults)
+        default = defaults[name]
         fits = isinstance(value, type(default)) and isinstance(value, bool) == isinstance(default, bool)
         if not (fits or (isinstance(default, float) and type(value) is int)):
             raise InputError(
@@ -167,27 +167,29 @@ def _check_parameters(path, given):
 def _run(path, copy, parameters):
     # The kernel of this very environment, without the user's own kernels and start-up files.
     os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": str(BUILD / "ipython"), "PYTHONHASHSEED": "0"}
-    try:
-        with tempfile.TemporaryDirectory() as sockets:
+    with tempfile.TemporaryDirectory() as scratch:
+        unfinished = Path(scratch) / path.name
+        try:
             executed = papermill.execute_notebook(
                 str(path).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
-                str(copy).replace("{", "{{").replace("}", "}}"),
+                str(unfinished).replace("{", "{{").replace("}", "}}"),
                 parameters=parameters,
                 kernel_name="python3",
                 cwd=str(path.parent),
                 progress_bar=False,
-                config=_local_sockets(sockets),
+                config=_local_sockets(scratch),
                 extra_arguments=["--log-level=CRITICAL"],  # a kernel that is told to stop calls that an error
             )
-    except PapermillExecutionError as error:
-        reason = f"{error.ename}: {error.evalue}".splitlines()[0]
-        raise InputError(
-            f"{relative_to_root(path)}, cell [{error.exec_count}]: {reason} (full trace: {relative_to_root(copy)})"
-        ) from None
+        except PapermillExecutionError as error:
+            write_bytes(copy, unfinished.read_bytes())
+            reason = f"{error.ename}: {error.evalue}".splitlines()[0]
+            place, trace = relative_to_root(path), relative_to_root(copy)
+            raise InputError(f"{place}, cell [{error.exec_count}]: {reason} (full trace: {trace})") from None
     for cell in executed.cells:
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":
                 print(f"{path.name}: {output.text.rstrip()}", file=sys.stderr)
+    return executed
 
 
 def _local_sockets(directory):

@@ -74,13 +74,16 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a product whole or not at all, and leave the file alone where it already holds the same bytes."""
     if path.is_file() and path.read_bytes() == content:
         return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another OUT_DIR or free the place") from None
+    finally:
+        if temporary.exists():
+            temporary.unlink()
 
 
 def compare(quantity: str, published, here, *, tolerance: float, unit: str = "", names=None) -> dict:

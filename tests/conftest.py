@@ -1,0 +1,44 @@
+import matplotlib
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from paper_lib import published
+from paper_lib.capacity import CASE_COLUMNS
+
+matplotlib.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def points() -> pd.DataFrame:
+    """The published per-text points; read-only."""
+    return published.load_points()
+
+
+@pytest.fixture(scope="session")
+def models() -> pd.DataFrame:
+    """The paper's models; read-only."""
+    return published.load_models()
+
+
+@pytest.fixture
+def make_cases():
+    """Build a frame of cases from a few columns; the rest has plain values."""
+
+    def make(**columns) -> pd.DataFrame:
+        frame = pd.DataFrame(columns)
+        defaults = {"origin": "measured", "model": "m", "source": "books", "n_mem": 1, "protocol": "strict"}
+        for column, value in defaults.items():
+            if column not in frame:
+                frame[column] = value
+        if "text_id" not in frame:
+            frame["text_id"] = [f"t{i}" for i in range(len(frame))]
+        return frame.reindex(columns=CASE_COLUMNS)
+
+    return make

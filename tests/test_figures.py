@@ -1,0 +1,131 @@
+"""Figures: the same bytes for the same data, honest marks for each origin, clear words for bad input."""
+
+import time
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from paper_lib import figures
+from paper_lib.errors import InputError
+
+
+@pytest.fixture
+def ax():
+    figures.use_style()
+    return plt.subplots(figsize=(3, 2))[1]
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    """One published and one measured row with every column that a plot asks for."""
+    return pd.DataFrame(
+        {
+            "origin": ["published", "measured"],
+            "name": ["Pythia-160M", "ours"],
+            "model": ["p", "o"],
+            "family": ["Pythia", "unheard of"],
+            "source": ["pg19", "pg19"],
+            "proof": ["quality score", "teacher-forced exact"],
+            "length": pd.array([64, 128], "Int64"),
+            "n_mem": [1, 1],
+            "value": [1.0, 2.0],
+            "low": [0.5, 1.5],
+            "high": [1.5, 2.5],
+            "none": [float("nan")] * 2,
+        }
+    )
+
+
+PLOTS = {
+    "bars": lambda data, ax: figures.plot_bars(data, x="value", ax=ax),
+    "entropy": lambda data, ax: figures.plot_entropy(data, x="value", y="high", ax=ax),
+    "intervals": lambda data, ax: figures.plot_intervals(data, x="value", low="low", high="high", ax=ax, reference=1),
+    "scaling": lambda data, ax: figures.plot_scaling(data, x="n_mem", y="value", std="low", ax=ax),
+    "against_theory": lambda data, ax: figures.plot_against_theory(data, x="high", y="value", ax=ax),
+    "paired_bars": lambda data, ax: figures.plot_paired_bars(data, x="value", ax=ax),
+    "landscape": lambda data, ax: figures.plot_landscape(data, x="value", x_high="none", y="name", ax=ax),
+}
+
+
+@pytest.mark.parametrize("plot", PLOTS.values(), ids=PLOTS)
+def test_plots_draw_on_the_axes_given_and_return_them(plot, rows, ax):
+    assert plot(rows, ax) is ax
+    assert ax.has_data()
+    assert len(plt.get_fignums()) == 1
+
+
+@pytest.mark.parametrize("plot", PLOTS.values(), ids=PLOTS)
+def test_published_and_measured_differ_without_colour(plot, rows, ax):
+    def looks(axes):
+        """Fills and hatches of all marks and bars: what is left of them in grey print."""
+        fills = [line.get_markerfacecolor() == "white" for line in axes.lines if line.get_marker() not in ("None", "")]
+        bars = [bar.get_hatch() for bar in axes.patches]
+        clouds = [bool(len(cloud.get_facecolor())) for cloud in axes.collections if len(cloud.get_offsets())]
+        return fills + bars + clouds
+
+    _, other = plt.subplots()
+    plot(rows.assign(origin="published"), ax)
+    plot(rows.assign(origin="measured"), other)
+    assert looks(ax) != looks(other)
+
+
+@pytest.mark.parametrize("plot", PLOTS.values(), ids=PLOTS)
+def test_plots_name_what_is_wrong_with_their_data(plot, rows, ax):
+    with pytest.raises(InputError, match="plot data: missing column value"):
+        plot(rows.drop(columns="value"), ax)
+    with pytest.raises(InputError, match="no rows"):
+        plot(rows.iloc[:0], ax)
+    with pytest.raises(InputError, match="unknown origin 'guessed'; choose from: published, measured"):
+        plot(rows.assign(origin="guessed"), ax)
+
+
+def test_landscape_refuses_an_unknown_proof(rows, ax):
+    with pytest.raises(InputError, match="unknown proof 'trust me'"):
+        PLOTS["landscape"](rows.assign(proof="trust me"), ax)
+
+
+def test_missing_bar_is_said_in_words(rows, ax):
+    figures.plot_bars(rows, x="none", ax=ax)
+    assert [text.get_text() for text in ax.texts] == ["not published"] * 2
+
+
+def test_origin_key_is_needed_only_with_two_origins():
+    assert figures.origin_key(["published"]) == []
+    assert [handle.get_label() for handle in figures.origin_key(["measured", "published"])] == ["published", "measured"]
+
+
+def test_saved_figures_are_the_same_bytes_and_whole(rows, tmp_path):
+    written = []
+    for _ in range(2):
+        figures.use_style()
+        figure, ax = plt.subplots()
+        PLOTS["bars"](rows, ax)
+        figures.save_figure(figure, "fig_test", tmp_path)
+        written.append({path.name: path.read_bytes() for path in tmp_path.iterdir()})
+        time.sleep(1.1)  # a date in the file would show
+    assert set(written[0]) == {"fig_test.pdf", "fig_test.png"}
+    assert written[0] == written[1]
+    assert not plt.get_fignums()
+
+
+def test_an_unchanged_figure_is_not_written_again(rows, tmp_path):
+    stamps = []
+    for _ in range(2):
+        figures.use_style()
+        figure, ax = plt.subplots()
+        PLOTS["bars"](rows, ax)
+        figures.save_figure(figure, "fig_test", tmp_path)
+        stamps.append((tmp_path / "fig_test.png").stat().st_mtime_ns)
+    assert stamps[0] == stamps[1]
+
+
+def test_the_users_own_style_does_not_leak_in(ax):
+    plt.rcParams["axes.facecolor"] = "red"
+    figures.use_style()
+    assert plt.rcParams["axes.facecolor"] != "red"
+
+
+def test_family_colours_stay_apart_for_colour_blind_eyes():
+    # Okabe and Ito's palette; markers tell the families apart where colour does not.
+    assert len(set(figures.FAMILY_MARKERS.values())) == len(figures.FAMILY_COLOURS) == len(figures.FAMILY_MARKERS)

@@ -1,0 +1,161 @@
+"""The published half holds: every printed number that the data allow to recompute comes out as printed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paper_lib import capacity, published, stats
+from paper_lib.capacity import GROUP_COLUMNS
+from paper_lib.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def printed() -> pd.DataFrame:
+    return published.load_capacities()
+
+
+@pytest.fixture(scope="module")
+def table(points, printed, models) -> pd.DataFrame:
+    return published.compute_capacity_table(points, printed, published.load_length_means(), models)
+
+
+def test_all_points_are_there(points):
+    assert len(points) == 8736
+    assert points["model"].nunique() == 14
+    assert points["source"].value_counts().to_dict() == {"pg19": 7457, "random": 1279}
+    assert points["origin"].eq("published").all()
+    assert list(points.columns[: len(capacity.CASE_COLUMNS)]) == capacity.CASE_COLUMNS
+    capacity.check_cases(points)
+
+
+def test_each_length_has_its_fifty_texts_once_but_for_the_repeated_runs(points):
+    books = points[points["source"] == "pg19"]
+    texts = books.groupby(["model", "length"])["text_id"].agg(["size", "nunique"])
+    assert (texts["nunique"] == 50).all()
+    repeated = texts[texts["size"] != 50]
+    assert repeated.index.tolist() == [("state-spaces/mamba-370m-hf", 8)]
+    assert repeated["size"].tolist() == [57]
+
+
+def test_true_sums_leave_out_the_given_token_and_random_points_have_none(points):
+    books, random = points[points["source"] == "pg19"], points[points["source"] == "random"]
+    shortened = books["paper_ce_lm_nats"] * (books["length"] - 1) / books["length"]
+    np.testing.assert_allclose(books["ce_lm_nats"], shortened.astype(float))
+    assert random[["length", "ce_lm_nats", "ce_mem_min_nats"]].isna().all(axis=None)
+    assert random["paper_ce_lm_nats"].notna().all()
+
+
+@pytest.mark.parametrize("source", ["pg19", "random"])
+def test_information_gains_are_those_printed(points, printed, source):
+    complete = published.select_complete(points)
+    gains = capacity.compute_gains(complete[complete["source"] == source], convention="paper")
+    pairs = gains.merge(printed, on=GROUP_COLUMNS, suffixes=("", "_printed"))
+    assert len(pairs) == {"pg19": 14, "random": 6}[source]
+    tolerance = np.where(pairs["decimals"] == 6, 2e-4, 0.05)
+    for part in ("mean", "std"):
+        difference = (pairs[f"info_gain_nats_{part}"] - pairs[f"info_gain_nats_{part}_printed"]).abs()
+        assert (difference <= tolerance).all(), pairs.loc[difference > tolerance, "model"].tolist()
+
+
+def test_b_are_the_printed_labels(points):
+    for row in published.load_fits().itertuples():
+        cases = points[(points["model"] == row.model) & (points["source"] == "pg19") & ~points["solved"]]
+        fit = stats.fit_unit_slope(cases["paper_ce_lm_nats"], cases["paper_ce_mem_nats"])
+        assert f"{fit.b:.1f}" == f"{row.b_nats_label:.1f}", row.model
+
+
+def test_the_drawn_threshold_is_the_highest_solved_point(points):
+    solved = points[points["solved"] & (points["source"] == "pg19")].groupby("model")["paper_ce_mem_nats"].max()
+    for row in published.load_fits().itertuples():
+        assert solved[row.model] == pytest.approx(row.red_line_nats, abs=2e-4)
+
+
+def test_counts_of_solved_texts_agree_with_the_mean_accuracies(points):
+    # An independent file: a mean accuracy of 1 needs all texts solved; the counts per length are published too.
+    means = published.load_length_means().query("n_mem == 1")
+    counts = points[points["source"] == "pg19"].groupby(["model", "length"])["solved"].agg(["sum", "size"])
+    pairs = means.set_index(["model", "length"]).join(counts)
+    assert (pairs["sum"] == pairs["n_acc_ge_0.99"]).all()
+    assert (pairs["size"] == pairs["n_samples"]).all()
+    # where every run is counted, the printed mean gain per length is the mean over points
+    gain = (
+        (points["paper_ce_lm_nats"] - points["paper_ce_mem_nats"]).groupby([points["model"], points["length"]]).mean()
+    )
+    np.testing.assert_allclose(pairs["info_gain_nats_mean"], gain.reindex(pairs.index), atol=2e-3)
+
+
+def test_decoding_capacities_are_those_printed_wherever_accuracies_decide(printed):
+    recomputed = published.compute_decoding_capacity(published.load_length_means())
+    pairs = printed.merge(recomputed, on=GROUP_COLUMNS).dropna(subset="recomputed_capacity_tokens")
+    assert len(pairs) == 16
+    assert (pairs["recomputed_capacity_tokens"] == pairs["decoding_capacity_tokens"]).all()
+
+
+def test_theory_and_utilisation_are_those_printed(models, printed):
+    for row in models.itertuples():
+        theory = capacity.theoretical_capacity_tokens(row.d_model, row.vocab_size)
+        assert round(theory) == row.max_theoretical_tokens, row.model
+        gain = printed.query("model == @row.model and source == 'pg19' and n_mem == 1")["token_gain_mean"].item()
+        assert round(round(gain, 1) / theory, 4) == round(row.utilisation_pg19, 4), row.model
+
+
+def test_capacity_table_has_the_agreed_columns_and_one_row_each(table):
+    assert list(table.columns) == published.CAPACITY_COLUMNS
+    assert not table.duplicated(["origin", "model", "source", "n_mem", "protocol", "convention"]).any()
+    assert table.groupby("convention").size().to_dict() == {"paper": 45, "sums": 14}
+    assert table["exact_tokens_mean"].isna().all()  # nobody decoded the published vectors freely
+    assert set(table["capacity_how"]) == {"recomputed", "printed"}
+
+
+def test_capacity_table_marks_what_is_only_printed(table):
+    books = table.query("convention == 'paper' and source == 'pg19' and n_mem == 1").set_index("model")["capacity_how"]
+    only_printed = {"facebook/opt-1.3b"} | {model for model in books.index if "mamba" in model}
+    assert set(books.index[books == "printed"]) == only_printed
+    assert (table.query("source != 'pg19'")["capacity_how"] == "printed").all()
+
+
+def test_sums_are_those_of_the_published_means_per_length(table):
+    means = published.load_length_means().query("n_mem == 1 and `n_acc_ge_0.99` == 0")
+    first = means.sort_values("length").groupby("model").first()
+    expected = first["info_gain_nats_mean"] * (first["length"] - 1) / first["length"]
+    sums = table.query("convention == 'sums'").set_index("model")["info_gain_nats_mean"]
+    assert sums[sums.isna()].index.tolist() == ["meta-llama/Meta-Llama-3.1-8B"]
+    np.testing.assert_allclose(sums.dropna(), expected.reindex(sums.dropna().index), atol=2e-3)
+
+
+def test_text_bytes_exist_only_where_the_density_was_measured(table, models):
+    books = table.query("source == 'pg19'").set_index("model")["text_bytes_per_vector"]
+    assert books[books.isna()].index.unique().tolist() == ["facebook/opt-1.3b"]
+    assert table.query("source != 'pg19'")["text_bytes_per_vector"].isna().all()
+    density = models.set_index("model")["tokens_per_byte"]
+    assert density["state-spaces/mamba-130m-hf"] == density["EleutherAI/pythia-160m"]
+    largest = table.query(
+        "model == 'meta-llama/Meta-Llama-3.1-8B' and source == 'pg19' and convention == 'paper'"
+    ).iloc[0]
+    assert (largest["decoding_capacity_tokens"], largest["vector_bytes"]) == (1568, 8192)
+    assert largest["text_bytes_per_vector"] == pytest.approx(6841, abs=1)
+
+
+def test_nothing_is_averaged_over_cut_off_random_panels(points):
+    complete = published.select_complete(points)
+    assert set(complete.loc[complete["source"] == "random", "model"]) == set(published.COMPLETE_RANDOM_PANELS)
+    assert (complete[complete["source"] == "random"].groupby("model").size() == 100).all()
+
+
+@pytest.mark.parametrize(
+    ("load", "says"),
+    [
+        (lambda: published.load_points(["gpt-5"]), "unknown model 'gpt-5'"),
+        (lambda: published.load_points(source="poems"), "unknown source 'poems'"),
+        (lambda: published.load_ablations("sleep"), "unknown experiment 'sleep'"),
+        (lambda: published.load_followup("nothing"), "unknown follow-up table 'nothing'"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_known_ones(load, says):
+    with pytest.raises(InputError, match=f"{says}; choose from: "):
+        load()
+
+
+def test_a_model_without_facts_is_named(points, printed, models):
+    with pytest.raises(InputError, match="no row for EleutherAI/pythia-160m"):
+        published.compute_capacity_table(points, printed, published.load_length_means(), models.iloc[1:])

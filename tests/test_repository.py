@@ -1,0 +1,125 @@
+"""The repository as a stranger finds it: links that resolve, commands that exist, environments that agree."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from paper_lib import notebooks
+from paper_lib.paths import ROOT
+
+README = (ROOT / "README.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+PINS = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+LOCK = {canonicalize_name(name): version for name, version in PINS}
+
+
+def requirement_names(requirements):
+    return [re.match(r"[A-Za-z0-9_.-]+", requirement)[0] for requirement in requirements]
+
+
+def test_importing_the_library_needs_no_torch_and_nothing_heavy():
+    code = "import sys, paper_lib; print([m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "[]"
+
+
+def test_every_public_name_resolves_without_torch():
+    code = (
+        "import sys, paper_lib; [getattr(paper_lib, n) for n in paper_lib.__all__]; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_unknown_public_name_is_an_attribute_error():
+    import paper_lib
+
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = paper_lib.nothing
+
+
+def test_lock_pins_every_direct_dependency_within_its_range():
+    extras = [name for group in PROJECT["optional-dependencies"].values() for name in group]
+    for text in PROJECT["dependencies"] + extras:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(LOCK[canonicalize_name(requirement.name)]), text
+
+
+def test_environment_yml_has_the_locks_versions_of_what_a_reader_needs():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert "python=3.11" in environment["dependencies"]  # repo2docker looks for exactly this form
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert sorted(pip) == sorted(f"{name}=={LOCK[name]}" for name in requirement_names(PROJECT["dependencies"]))
+
+
+def test_citation_file_is_valid_yaml_and_cites_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["repository-code"] == PROJECT["urls"]["Repository"]
+    assert [author["family-names"] for author in citation["preferred-citation"]["authors"]] == [
+        "Kuratov", "Arkhipov", "Bulatov", "Burtsev",
+    ]  # fmt: skip
+
+
+def test_every_address_of_the_repository_is_the_one_constant():
+    for name in ["README.md", "CITATION.cff", *(f"notebooks/{path.name}" for path in notebooks.find_notebooks())]:
+        text = (ROOT / name).read_text()
+        assert notebooks.retarget_links(text, PROJECT["urls"]["Repository"]) == text, f"{name}: run `make links`"
+
+
+def test_readme_links_resolve():
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", README) if not link.startswith("http")]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_readme_has_a_row_with_its_own_badges_for_every_notebook():
+    for path in notebooks.find_notebooks():
+        (row,) = [line for line in README.splitlines() if line.startswith(f"| [{path.stem}]")]
+        assert f"blob/main/notebooks/{path.name})" in row
+        assert f"labpath=notebooks%2F{path.name})" in row
+
+
+def test_every_make_command_of_the_documents_exists():
+    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    library = "".join(path.read_text() for path in (ROOT / "paper_lib").glob("*.py"))
+    documents = README + (ROOT / "data" / "README.md").read_text() + library
+    named = set(re.findall(r"\bmake (?:-j\d* )?([a-z]+)(?=`|\s+#)", documents)) | {"reproduce", "test"}
+    assert named <= targets
+
+
+def test_continuous_integration_calls_the_readmes_commands():
+    script = (ROOT / ".ci" / "run").read_text()
+    for command in ("make reproduce", "make test", "make verify"):
+        assert re.search(rf"^{command}$", script, re.MULTILINE)
+    assert "git status --porcelain" in script
+
+
+def test_make_knows_when_to_execute_again(tmp_path):
+    # A stamp goes stale by its notebook, the library, the data, and a product that is gone or edited.
+    rule = re.search(r"^build/stamps/%\.done: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    assert rule == "notebooks/%.ipynb $(LIBRARY) $(DATA) $(VENV)/.light"
+    makefile = "-include n.d\nn.done: n.ipynb\n\t@touch n.done; echo ran\n"
+    (tmp_path / "Makefile").write_text(makefile)
+    (tmp_path / "n.d").write_text("n.done: a.csv\na.csv:\n")
+    for name in ("n.ipynb", "a.csv", "n.done"):
+        (tmp_path / name).touch()
+    make = ["make", "-C", str(tmp_path), "--no-print-directory", "n.done"]
+    assert "ran" not in subprocess.run(make, capture_output=True, text=True, check=True).stdout
+    (tmp_path / "a.csv").unlink()
+    assert "ran" in subprocess.run(make, capture_output=True, text=True, check=True).stdout
+
+
+def test_tracked_tree_is_small_and_holds_no_pickle():
+    files = [ROOT / name for name in TRACKED if name]
+    assert sum(path.stat().st_size for path in files if path.exists()) < 35e6
+    assert [path for path in files if path.suffix in {".pkl", ".pickle", ".pt", ".bin"}] == []
+
+
+def test_no_working_file_is_tracked():
+    assert [name for name in TRACKED if name.startswith(("build/", ".venv/")) or name.endswith(".partial")] == []

@@ -1,0 +1,206 @@
+"""Fits, AUCs and intervals against scipy, numpy, brute force and normal theory."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu
+
+from paper_lib import stats
+from paper_lib.errors import InputError
+
+
+def once(statistic, n_points):
+    return float(statistic(np.ones((1, n_points)))[0])
+
+
+def test_unit_slope_recovers_a_constant_gain_exactly():
+    x = np.array([100.0, 200, 400])
+    fit = stats.fit_unit_slope(x, x - 37)
+    assert (fit.b, fit.r2) == (37, 1)
+
+
+def test_unit_slope_r2_is_negative_when_the_mean_would_do_better():
+    assert stats.fit_unit_slope([0.0, 10, 20], [5.0, 5.1, 4.9]).r2 < 0
+
+
+def test_free_slope_is_that_of_numpy():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 50))
+    assert stats.fit_free_slope(x, y) == pytest.approx(np.polyfit(x, y, 1)[0])
+
+
+def test_power_law_recovers_the_exponent():
+    fit = stats.fit_power_law([1, 2, 4, 8], [3 * n**0.8 for n in (1, 2, 4, 8)])
+    assert fit.value == pytest.approx(0.8)
+    assert fit.high - fit.low == pytest.approx(0, abs=1e-6)
+
+
+def test_power_law_interval_is_the_t_interval_of_the_normal_equations():
+    x, y = np.array([1.0, 2, 4, 8, 16]), np.array([396.4, 828.5, 1611.5, 2947.2, 5162.3])
+    design = np.column_stack([np.ones(5), np.log(x)])
+    coefficients, residual, *_ = np.linalg.lstsq(design, np.log(y), rcond=None)
+    error = math.sqrt(residual[0] / 3 * np.linalg.inv(design.T @ design)[1, 1])
+    fit = stats.fit_power_law(x, y)
+    assert fit.value == pytest.approx(coefficients[1])
+    assert fit.high - fit.value == pytest.approx(3.182446305 * error)  # t quantile .975, 3 degrees of freedom
+
+
+@pytest.mark.parametrize(
+    ("fit", "x", "y"),
+    [
+        (stats.fit_unit_slope, [1.0], [1.0]),
+        (stats.fit_unit_slope, [1.0, math.nan], [1.0, 2.0]),
+        (stats.fit_free_slope, [2.0, 2.0], [1.0, 2.0]),
+        (stats.fit_free_slope, [1.0, 2.0], [1.0]),
+        (stats.fit_power_law, [0.0, 1.0], [1.0, 2.0]),
+    ],
+)
+def test_fits_refuse_nonsense(fit, x, y):
+    with pytest.raises(InputError):
+        fit(x, y)
+
+
+labelled = st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 2)), min_size=2, max_size=30)
+
+
+@given(labelled)
+def test_auc_is_the_mann_whitney_share(rows):
+    label, score, _ = map(np.array, zip(*rows, strict=True))
+    auc = once(stats.weighted_auc(label, score), len(rows))
+    if label.all() or not label.any():
+        assert math.isnan(auc)
+    else:
+        u = mannwhitneyu(score[label], score[~label]).statistic
+        assert auc == pytest.approx(u / (label.sum() * (~label).sum()))
+
+
+@given(labelled)
+def test_auc_within_strata_pools_their_pairs(rows):
+    wins = [
+        (score > other) + 0.5 * (score == other)
+        for label, score, stratum in rows
+        for other_label, other, other_stratum in rows
+        if label and not other_label and stratum == other_stratum
+    ]
+    label, score, stratum = map(np.array, zip(*rows, strict=True))
+    auc = once(stats.weighted_auc(label, score, stratum), len(rows))
+    assert auc == pytest.approx(np.mean(wins)) if wins else math.isnan(auc)
+
+
+@settings(max_examples=30)
+@given(labelled, st.integers(0, 2**32 - 1))
+def test_a_weight_counts_its_point_that_often(rows, seed):
+    label, score, stratum = map(np.array, zip(*rows, strict=True))
+    weights = np.random.default_rng(seed).integers(0, 4, len(rows))
+    repeated = np.repeat(np.arange(len(rows)), weights)
+    if not len(repeated):
+        return
+    weighted = stats.weighted_auc(label, score, stratum)(weights[None].astype(float))[0]
+    plain = once(stats.weighted_auc(label[repeated], score[repeated], stratum[repeated]), len(repeated))
+    np.testing.assert_allclose(weighted, plain)
+
+
+def test_weighted_slope_counts_points_like_repetition():
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(2, 20))
+    weights = rng.integers(0, 4, 20)
+    slope = stats.weighted_slope(x, y)(weights[None].astype(float))[0]
+    assert slope == pytest.approx(np.polyfit(np.repeat(x, weights), np.repeat(y, weights), 1)[0])
+
+
+def test_bootstrap_of_a_mean_agrees_with_normal_theory():
+    values = np.random.default_rng(2).normal(10, 3, 400)
+    interval = stats.bootstrap_clusters(np.arange(400), stats.weighted_mean(values), n_resamples=4000, seed=0)
+    half = 1.96 * values.std() / 20
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.high - interval.low == pytest.approx(2 * half, rel=0.06)
+    assert (interval.low + interval.high) / 2 == pytest.approx(values.mean(), abs=0.1 * half)
+
+
+def test_copies_within_a_cluster_do_not_narrow_the_interval():
+    values = np.random.default_rng(3).normal(size=60)
+    copied = np.repeat(values, 5)
+    options = {"n_resamples": 2000, "seed": 0}
+    single = stats.bootstrap_clusters(np.arange(60), stats.weighted_mean(values), **options)
+    clustered = stats.bootstrap_clusters(np.repeat(np.arange(60), 5), stats.weighted_mean(copied), **options)
+    pretended = stats.bootstrap_clusters(np.arange(300), stats.weighted_mean(copied), **options)
+    assert (clustered.low, clustered.high) == pytest.approx((single.low, single.high))
+    assert pretended.high - pretended.low < 0.6 * (single.high - single.low)
+
+
+def test_samples_are_resampled_independently_at_their_own_size():
+    sample = np.array(["a"] * 30 + ["b"] * 70)
+    cluster = np.r_[np.arange(30), np.arange(70)]  # the same names in both samples are different clusters
+    seen = []
+
+    def statistic(weights):
+        seen.append(weights)
+        return weights.sum(axis=1)
+
+    stats.bootstrap_clusters(cluster, statistic, sample=sample, n_resamples=50, seed=0)
+    drawn = np.concatenate(seen[1:])
+    assert (drawn[:, :30].sum(axis=1) == 30).all()
+    assert (drawn[:, 30:].sum(axis=1) == 70).all()
+    assert (drawn[:, :30] != drawn[:, 30:60]).any()
+
+
+def test_bootstrap_is_repeatable_and_can_be_switched_off():
+    values = np.random.default_rng(4).normal(size=50)
+    runs = [
+        stats.bootstrap_clusters(np.arange(50), stats.weighted_mean(values), n_resamples=100, seed=seed)
+        for seed in (0, 0, 1)
+    ]
+    assert runs[0] == runs[1] != runs[2]
+    off = stats.bootstrap_clusters(np.arange(50), stats.weighted_mean(values), n_resamples=0, seed=0)
+    assert math.isnan(off.low)
+    assert off.value == runs[0].value
+
+
+@pytest.fixture
+def simulated(make_cases):
+    """Return cases of 200 texts at two lengths; ``decides`` names what makes a text fit, ``gain`` what it gains."""
+
+    def simulate(decides, slope=1.0):
+        rng = np.random.default_rng(5)
+        length = np.tile([64, 128], 200)
+        entropy = 4 * length + rng.uniform(-200, 200, 400)  # the two lengths overlap in entropy
+        solved = entropy < 400 if decides == "entropy" else rng.random(400) < np.where(length == 64, 0.9, 0.1)
+        after = np.where(solved, 5.0, 100 + slope * entropy)
+        return make_cases(
+            text_id=np.repeat(np.arange(200), 2),
+            length=length,
+            solved=solved,
+            paper_ce_lm_nats=entropy,
+            paper_ce_mem_nats=after,
+        )
+
+    return simulate
+
+
+def test_entropy_test_finds_entropy_where_it_decides(simulated):
+    row = stats.compute_entropy_test(simulated("entropy"), n_resamples=200, seed=0).iloc[0]
+    assert row["auc_entropy"] == 1
+    assert row["auc_within_length"] == 1
+    assert row["auc_diff_low"] > 0
+
+
+def test_entropy_test_finds_nothing_beyond_length_where_length_decides(simulated):
+    row = stats.compute_entropy_test(simulated("length"), n_resamples=200, seed=0).iloc[0]
+    assert row["auc_within_low"] < 0.5 < row["auc_within_high"]
+    assert row["auc_diff_high"] < 0
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.8])
+def test_entropy_test_recovers_the_slope(simulated, slope):
+    row = stats.compute_entropy_test(simulated("entropy", slope), n_resamples=200, seed=0).iloc[0]
+    assert row["slope_free"] == pytest.approx(slope)
+    assert (abs(row["slope1_r2"] - 1) < 1e-9) == (slope == 1)
+
+
+def test_entropy_test_leaves_out_what_needs_lengths_when_there_are_none(simulated):
+    row = stats.compute_entropy_test(simulated("entropy").assign(length=None), n_resamples=20, seed=0).iloc[0]
+    assert row[["auc_length", "auc_diff", "auc_within_length"]].isna().all()
+    assert row["auc_entropy"] == 1

@@ -1,0 +1,88 @@
+"""Tables: one number format, whole files, verdicts that can disagree."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paper_lib import tables
+from paper_lib.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1568, "1568"), (np.int64(3), "3"), (1094.1065, "1094.1"), (70.9, "70.9"), (1.4999, "1.50"), (0.28328, "0.283"),
+        (0.00002, "2e-05"), (0.0, "0"), (-3.21, "-3.21"), (None, "–"), (math.nan, "–"), (pd.NA, "–"),
+        (True, "yes"), ("x", "x"),
+    ],
+)  # fmt: skip
+def test_number_format(value, text):
+    assert tables.format_number(value) == text
+
+
+def test_mean_and_std():
+    assert tables.format_mean_std(70.892, 10.975) == "70.9 ± 11.0"
+    assert tables.format_mean_std(math.nan, math.nan) == "–"
+
+
+def test_saved_table_keeps_all_digits_for_machines_and_few_for_people(tmp_path):
+    frame = pd.DataFrame({"model": ["a_b", "c"], "gain": [1 / 3, math.nan], "n": pd.array([1, None], "Int64")})
+    tables.save_table(frame, "table_test", tmp_path)
+    assert (tmp_path / "table_test.csv").read_text() == "model,gain,n\na_b,0.333333333,1\nc,,\n"
+    assert "| a_b     |  0.333 |   1 |" in (tmp_path / "table_test.md").read_text()
+    latex = (tmp_path / "table_test.tex").read_text()
+    assert "\\toprule" in latex
+    assert "a\\_b" in latex
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table_test.csv").astype({"n": "Int64"}), frame, rtol=1e-8)
+
+
+def test_empty_table_is_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(InputError, match="no rows"):
+        tables.save_table(pd.DataFrame({"a": []}), "table_test", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unwritable_place_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write .*choose another OUT_DIR"):
+        tables.write_text(tmp_path / "file" / "table.csv", "a\n")
+
+
+def test_a_write_that_dies_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "table.csv"
+    tables.write_text(path, "old\n")
+    monkeypatch.setattr(
+        "pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    with pytest.raises(InputError, match="No space left"):
+        tables.write_text(path, "new\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+    assert path.read_text() == "old\n"
+
+
+def test_verdict_agrees_within_the_tolerance_only():
+    assert tables.compare("x", 1.0, 1.04, tolerance=0.05)["verdict"] == "agree"
+    assert tables.compare("x", 1.0, 1.06, tolerance=0.05)["verdict"] == "disagree"
+    assert tables.compare("x", 1.0, math.nan, tolerance=0.05)["verdict"] == "disagree"
+
+
+def test_verdict_on_lists_says_whose_number_disagrees():
+    row = tables.compare("x", [1, 2, 3], [1, 2.5, 3], tolerance=0.1, names=["a", "b", "c"])
+    assert row["verdict"] == "disagree (1 of 3: b)"
+    assert row["largest difference"] == 0.5
+
+
+def test_verdict_needs_pairs():
+    with pytest.raises(InputError, match="pair them"):
+        tables.compare("x", [1, 2], [1], tolerance=1)
+    with pytest.raises(InputError, match="pair them"):
+        tables.compare("x", [], [], tolerance=1)
+
+
+def test_saved_verdict_shows_disagreement(tmp_path):
+    rows = [tables.compare("x", 1, 2, tolerance=0.1), tables.claim("all is well", False, "it is not")]
+    shown = tables.save_verdict(rows, "table_verdict", tmp_path).data
+    assert shown.count("disagree") == 2
+    assert pd.read_csv(tmp_path / "table_verdict.csv")["verdict"].tolist() == ["disagree", "disagree"]
