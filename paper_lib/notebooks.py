@@ -166,6 +166,7 @@ def _check_parameters(path, given, defaults):
 
 def _run(path, copy, parameters):
     # The kernel of this very environment, without the user's own kernels and start-up files.
+    (BUILD / "ipython").mkdir(parents=True, exist_ok=True)
     os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": str(BUILD / "ipython"), "PYTHONHASHSEED": "0"}
     with tempfile.TemporaryDirectory() as scratch:
         unfinished = Path(scratch) / path.name

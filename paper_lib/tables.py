@@ -38,6 +38,15 @@ def format_mean_std(mean, std) -> str:
     return MISSING if pd.isna(mean) else f"{mean:.1f} ± {std:.1f}"
 
 
+def format_interval(value, low, high) -> str:
+    """Return "value [low, high]" in the format of all tables; the value alone when it has no interval."""
+    return (
+        format_number(value)
+        if pd.isna(low)
+        else f"{format_number(value)} [{format_number(low)}, {format_number(high)}]"
+    )
+
+
 def to_markdown(frame: pd.DataFrame) -> str:
     """Return ``frame`` as a Markdown table: formatted numbers, numeric columns to the right."""
     return _tabulate(frame, "pipe")
@@ -134,4 +143,5 @@ def _tabulate(frame, style):
     cells = [[format_number(value) for value in row] for row in frame.itertuples(index=False)]
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
     align = ["right" if is_number else "left" for is_number in numeric]
-    return tabulate(cells, headers=list(map(str, frame.columns)), tablefmt=style, disable_numparse=True, colalign=align)
+    headers = [str(column).replace("_", " ") for column in frame.columns]
+    return tabulate(cells, headers=headers, tablefmt=style, disable_numparse=True, colalign=align)

@@ -27,6 +27,11 @@ def test_mean_and_std():
     assert tables.format_mean_std(math.nan, math.nan) == "–"
 
 
+def test_interval():
+    assert tables.format_interval(0.739, 0.61951, 0.8364) == "0.739 [0.620, 0.836]"
+    assert tables.format_interval(1.397, math.nan, math.nan) == "1.40"
+
+
 def test_saved_table_keeps_all_digits_for_machines_and_few_for_people(tmp_path):
     frame = pd.DataFrame({"model": ["a_b", "c"], "gain": [1 / 3, math.nan], "n": pd.array([1, None], "Int64")})
     tables.save_table(frame, "table_test", tmp_path)
