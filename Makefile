@@ -5,13 +5,15 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 
+TORCH  := 2.13.0
+
 NOTEBOOKS := $(filter-out notebooks/00_%,$(wildcard notebooks/[0-9][0-9]_*.ipynb))
 STAMPS    := $(NOTEBOOKS:notebooks/%.ipynb=build/stamps/%.done)
 LIBRARY   := $(wildcard paper_lib/*.py)
 DATA      := $(shell find data -type f ! -name '.*')
 
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test verify html lint bench manifest links lock clean
+.PHONY: help reproduce test live verify html lint bench manifest links lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,17 +27,19 @@ reproduce: $(STAMPS) ## execute the notebooks: every figure and table of the pap
 build/stamps/%.done: notebooks/%.ipynb $(LIBRARY) $(DATA) $(VENV)/.light
 	@$(PY) -m paper_lib execute $< --stamp $@
 
-test: $(VENV)/.test ## run the test suite
+test: $(VENV)/.full ## run the test suite
 	$(PY) -m pytest -q
 
 verify: $(VENV)/.light ## check the data's hashes, recompute every product and compare
-	@$(PY) -m paper_lib verify
+	@$(PY) -m paper_lib verify --no-decode
+
+live: $(VENV)/.full ## add torch and transformers, for `python -m paper_lib run`, `train`, `decode`
 
 html: $(VENV)/.light ## render the notebooks for reading, into build/html
 	@$(PY) -m nbconvert --to html --log-level ERROR --output-dir build/html $(NOTEBOOKS)
 	@echo "html: see build/html"
 
-lint: $(VENV)/.test ## check style
+lint: $(VENV)/.full ## check style
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
@@ -50,8 +54,9 @@ links: $(VENV)/.light ## carry the repository's address from pyproject.toml into
 
 lock: ## resolve pyproject.toml anew into requirements.lock
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet '.[test]' 'setuptools>=77'
-	build/lock/bin/python -m pip freeze --all --exclude paper-lib --exclude pip > requirements.lock
+	build/lock/bin/python -m pip install --quiet 'torch==$(TORCH)'
+	build/lock/bin/python -m pip install --quiet '.[live,train,test]' 'setuptools>=77'
+	build/lock/bin/python -m pip freeze --all --exclude paper-lib --exclude pip | sed 's/^\(torch==.*\)+.*/\1/' > requirements.lock
 
 clean: ## delete working files; the environment in .venv stays
 	rm -rf build
@@ -68,6 +73,9 @@ $(VENV)/.light: pyproject.toml requirements.lock | $(PY)
 	@$(PY) -c 'import matplotlib.font_manager'  # builds the font cache now, not inside a notebook
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.light
-	@PIP_CONSTRAINT=requirements.lock $(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+# torch comes first: whatever is asked for after it takes the build that is there.
+$(VENV)/.full: $(VENV)/.light
+	@echo "adding torch, transformers and the test tools to $(VENV) (one to five minutes, once)"
+	@PIP_CONSTRAINT=requirements.lock $(PY) -m pip install --quiet --disable-pip-version-check torch
+	@PIP_CONSTRAINT=requirements.lock $(PY) -m pip install --quiet --disable-pip-version-check --editable '.[live,train,test]'
 	@touch $@

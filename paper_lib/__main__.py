@@ -3,13 +3,14 @@
 import json
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .errors import InputError
-from .paths import ROOT, relative_to_root
+from .paths import BUILD, ROOT, relative_to_root
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -37,13 +38,102 @@ def execute(
 
 
 @app.command()
-def verify() -> None:
-    """Check the data's hashes, recompute every figure, table and notebook, and compare."""
+def verify(
+    decode: Annotated[bool, typer.Option(help="Decode every frozen vector too; this part needs torch.")] = True,
+) -> None:
+    """Check the data's hashes, recompute every figure, table and notebook, decode every vector, and compare."""
     from .verify import verify
 
-    if problems := verify(report=lambda line: print(line, flush=True)):
+    def report(line):
+        print(line, flush=True)
+
+    problems = verify(report)
+    if decode and not problems:
+        problems = _live("engine").check_vectors(report=report)
+    if problems:
         raise InputError("\n".join(problems))
     print("verify: all agree")
+
+
+@app.command()
+def run(
+    sweep: Annotated[Path, typer.Argument(help="A sweep file.")],
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+) -> None:
+    """Run the cases of a sweep that are not stored yet; stop it at any time and run it again to go on."""
+    from tqdm import tqdm
+
+    from .config import load_sweep
+    from .runs import Store
+
+    settings, engine = load_sweep(sweep), _live("engine")
+    n_exact = 0
+    with tqdm(desc=settings.name, unit="case") as bar:
+
+        def on_case(record):
+            nonlocal n_exact
+            n_exact += record["exact"]
+            bar.set_postfix(exact=n_exact)
+            bar.update()
+
+        engine.run_sweep(settings, Store(settings.name), device=device, on_plan=bar.reset, on_case=on_case)
+    print(f"{settings.name}: {bar.n} cases run, {n_exact} exact; keep them with: freeze {settings.name}")
+
+
+@app.command()
+def status(name: Annotated[str, typer.Argument(help="The name of a sweep.")]) -> None:
+    """Count the stored cases of a sweep by protocol, vectors, length and status."""
+    import pandas as pd
+
+    from .runs import Store
+    from .tables import to_markdown
+
+    store = Store(name)
+    records = pd.DataFrame([store.get(key)[0] for key in store])
+    if records.empty:
+        raise InputError(f"{relative_to_root(store.folder)} holds no case; run the sweep first")
+    by = ["protocol", "n_mem", "length"]
+    print(to_markdown(records.groupby([*by, "status"]).size().unstack(fill_value=0).reset_index()))
+
+
+@app.command()
+def freeze(name: Annotated[str, typer.Argument(help="The name of a sweep that has run.")]) -> None:
+    """Write the records of a sweep, and the vectors worth keeping, into data/, for everybody to read."""
+    from .runs import Store, freeze
+
+    for path in freeze(Store(name)):
+        print(f"wrote {relative_to_root(path)}")
+
+
+@app.command()
+def decode(
+    name: Annotated[str, typer.Argument(help="The name of a sweep that has run.")],
+    key: Annotated[str, typer.Argument(help="The key of one of its cases, or its beginning.")],
+) -> None:
+    """Print the text that a stored vector decodes to."""
+    from .runs import Store
+
+    store, engine = Store(name), _live("engine")
+    keys = [stored for stored in store if stored.startswith(key)]
+    if len(keys) != 1:
+        raise InputError(f"{len(keys)} cases of {name} begin with {key!r}; give more of one key")
+    record, vectors = store.get(keys[0])
+    lm = _live("lm").load_lm(record["model"], dtype=record["dtype"])
+    print(engine.decode_text(lm, record, vectors))
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file, such as data/models/novels-5m/recipe.yml.")],
+    text: Annotated[Path, typer.Option(help="Folder of .txt or .txt.gz files to train on.")],
+    valid: Annotated[Path, typer.Option(help="Folder of texts to measure the loss on.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model in the hub's format.")],
+) -> None:
+    """Train a small language model of your own; a run that was stopped goes on from its last checkpoint."""
+    trainer = _live("train")
+    settings = trainer.load_recipe(recipe)
+    measured = trainer.train_model(settings, text, valid, out, BUILD / "train" / settings.name)
+    print("\n".join(f"{name}: {value}" for name, value in measured.items()))
 
 
 @app.command()
@@ -62,6 +152,14 @@ def links() -> None:
 
     for path in [ROOT / "README.md", ROOT / "CITATION.cff", *find_notebooks()]:
         write_text(path, retarget_links(path.read_text(), repository_url()))
+
+
+def _live(module):
+    # A module that needs torch, or one line on how to get it.
+    try:
+        return import_module(f".{module}", __package__)
+    except ModuleNotFoundError as error:
+        raise InputError(f"this needs {error.name}, which is not installed; run `make live`") from None
 
 
 def _parse_parameters(pairs):

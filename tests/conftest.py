@@ -1,12 +1,18 @@
+import os
+
 import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from jaxtyping import install_import_hook
 
-from paper_lib import published
-from paper_lib.capacity import CASE_COLUMNS
+install_import_hook("paper_lib", "typecheck.check")
+
+from paper_lib import published  # noqa: E402
+from paper_lib.capacity import CASE_COLUMNS  # noqa: E402
 
 matplotlib.use("agg")
+os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}  # no network; the models are too small for two threads
 
 
 @pytest.fixture(autouse=True)

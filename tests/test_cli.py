@@ -1,11 +1,18 @@
 """The command line: bad input ends in one line on stderr that names the thing and the way out, and exit status 1."""
 
+import shutil
 import subprocess
 import sys
 
 import pytest
+import yaml
+from safetensors.numpy import save
+from tiny import save_tiny_model
 
-from paper_lib.paths import ROOT
+from paper_lib import engine
+from paper_lib.manifest import write_manifest
+from paper_lib.paths import BUILD, ROOT
+from paper_lib.runs import Store, freeze, load_vectors
 
 N = "notebooks/03_scaling_vectors.ipynb"
 
@@ -33,6 +40,44 @@ def test_bad_input_is_one_line(arguments, says):
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {says}")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_sweep_runs_freezes_and_decodes_from_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = {
+        "name": "cli-test",
+        "model": {"name": save_tiny_model(tmp_path / "model")},
+        "texts": {"source": "strings", "texts": ["hi", "yo"]},
+        "n_texts": 2,
+        "lengths": [1, 2],
+        "protocols": ["strict"],
+        "optimiser": {"lr": 0.1, "max_steps": 400},
+    }
+    (tmp_path / "sweep.yml").write_text(yaml.safe_dump(sweep))
+    shutil.rmtree(BUILD / "runs" / "cli-test", ignore_errors=True)
+    assert "error: build/runs/cli-test holds no case" in run("status", "cli-test").stderr
+    result = run("run", str(tmp_path / "sweep.yml"))
+    assert result.returncode == 0, result.stderr
+    assert "cli-test: 4 cases run" in result.stdout
+    assert "4/4" in result.stderr  # the progress bar
+    assert "cli-test: 0 cases run" in run("run", str(tmp_path / "sweep.yml")).stdout
+    assert "| strict" in run("status", "cli-test").stdout
+    store = Store("cli-test")
+    exact = [key for key in store if store.get(key)[0]["exact"]]
+    texts = {run("decode", "cli-test", key[:12]).stdout for key in exact[:2]}
+    assert texts <= {"h\n", "y\n", "hi\n", "yo\n"}
+    assert texts
+    assert "error: 4 cases of cli-test begin with ''" in run("decode", "cli-test", "").stderr
+    data = tmp_path / "data"
+    data.mkdir()
+    freeze(store, data)
+    assert engine.check_vectors(data, report=lambda line: None) == []
+    swapped = load_vectors("cli-test", data)
+    swapped = dict(zip(swapped, list(swapped.values())[::-1], strict=True))
+    (data / "vectors" / "cli-test.safetensors").write_bytes(save(swapped))
+    write_manifest(data)
+    assert len(engine.check_vectors(data, report=lambda line: None)) == len(swapped) > 1
+    shutil.rmtree(store.folder)
 
 
 def test_unknown_command_and_no_command_do_not_succeed():

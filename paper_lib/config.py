@@ -1,0 +1,157 @@
+"""What to run: sweeps read from YAML, and the one case that each measurement is.
+
+Settings are frozen, and an unknown key is an error. The defaults are the paper's (appendix A), so a sweep of the paper
+names its model, texts and lengths only.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import InputError
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and no key that is not declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Optimiser(Settings):
+    """AdamW without schedule or clipping; ``max_steps`` counts measurements."""
+
+    lr: float = Field(0.01, gt=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.9, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    max_steps: Positive = 5000
+
+
+class Model(Settings):
+    """A causal LM: hub id or folder, hub revision, and the precision everything is computed in."""
+
+    name: str
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+
+
+class FolderTexts(Settings):
+    """Chunks of books in a folder of .txt or .txt.gz files; the second half of a chunk's sentences is the text."""
+
+    source: Literal["folder"]
+    path: str
+    label: str = Field(description="what the source is called in tables, such as pg19_test_clean")
+    chunk_words: Positive = 1000
+
+
+class WordTexts(Settings):
+    """Words drawn independently from a list, one word per line; ``path`` may be gzipped."""
+
+    source: Literal["words"]
+    path: str
+    label: str = "random"
+
+
+class StringTexts(Settings):
+    """Texts written in the sweep itself."""
+
+    source: Literal["strings"]
+    texts: tuple[str, ...] = Field(min_length=1)
+    label: str = "strings"
+
+
+class HubTexts(Settings):
+    """Rows of a data set on the hub or in a local folder of its format; chunks as for FolderTexts if ``halve``."""
+
+    source: Literal["hub"]
+    path: str
+    split: str = "train"
+    column: str = "text"
+    label: str
+    halve: bool = True
+
+
+Texts = Annotated[FolderTexts | WordTexts | StringTexts | HubTexts, Field(discriminator="source")]
+
+
+class Sweep(Settings):
+    """All cases of one experiment: every text x length x n_mem x protocol, for one model."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    model: Model
+    texts: Texts
+    n_texts: Positive = 50
+    lengths: tuple[Positive, ...] = Field(min_length=1)
+    n_mem: tuple[Positive, ...] = (1,)
+    protocols: tuple[str, ...] = Field(("kuratov2025",), min_length=1)
+    stopping: str | None = Field(None, description="a stopping rule; by default the one named like the protocol")
+    optimiser: Optimiser = Optimiser()
+    batch_size: Positive = 32
+    seed: int = 0
+
+    @field_validator("lengths", "n_mem", "protocols")
+    @classmethod
+    def _no_repeats(cls, values):
+        if len(set(values)) != len(values):
+            raise ValueError("the same value twice; list each once")
+        return values
+
+
+class CaseConfig(Settings):
+    """The unit of work: everything that its result depends on. Two cases with one key are the same measurement."""
+
+    weights: str = Field(description="sha256 of the weight files, or hub id and commit")
+    ids_sha256: str
+    length: Positive
+    n_mem: Positive
+    protocol: str
+    stopping: str
+    optimiser: Optimiser
+    dtype: str
+    seed: int
+
+    @property
+    def run_key(self) -> str:
+        """Return the sha256 of the canonical JSON of all fields."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_ids(ids) -> str:
+    """Return the sha256 of token ids, written as decimal numbers with commas."""
+    return hashlib.sha256(",".join(str(int(i)) for i in ids).encode()).hexdigest()
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Return the sweep in a YAML file; raise InputError naming the file, the first bad key and what it should be."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is missing; give the path of a sweep, such as one of sweeps/*.yml")
+    try:
+        content = yaml.safe_load(path.read_text())
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: not a list of `key: value`; see sweeps/ for examples")
+        return Sweep(**content)
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise InputError(f"{path}, line {line}: not YAML; see sweeps/ for examples") from None
+    except ValidationError as error:
+        raise InputError(f"{path}: {describe(error)}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """Return the first problem of a validation error in one line, with the allowed keys for an unknown one."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {place}; remove it or correct its spelling"
+    if first["type"] == "missing":
+        return f"{place} is missing; add it"
+    return f"{place} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"

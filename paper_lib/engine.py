@@ -1,0 +1,203 @@
+"""Running a sweep, from its settings to stored records. Killed at any moment, it goes on where it was."""
+
+import hashlib
+import importlib.metadata
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .config import CaseConfig, Sweep, hash_ids
+from .errors import InputError
+from .lm import FrozenLM, load_lm
+from .memory import Protocol, find_protocol
+from .optimize import SAFE_MARGIN, AdamW, Case, Crammed, find_stopping_rule, measure, optimize
+from .paths import DATA
+from .runs import Store, load_runs, load_vectors
+from .texts import TextSample, draw_texts, tokenize
+
+PACKAGES = ("torch", "transformers", "tokenizers")
+
+
+@dataclass(frozen=True)
+class PlannedCase:
+    """A case with all it takes to run it."""
+
+    config: CaseConfig
+    sample: TextSample
+
+    @property
+    def key(self) -> str:
+        return self.config.run_key
+
+
+def plan_cases(sweep: Sweep, lm: FrozenLM) -> list[PlannedCase]:
+    """Return every case of a sweep, shortest first, having checked that each can be run.
+
+    Raises InputError, before any work, for a text that is too short, a length that with its vectors exceeds the model's
+    context, a length without a target, or a protocol that the model cannot follow.
+    """
+    texts = draw_texts(sweep.texts, sweep.n_texts, sweep.seed)
+    planned = []
+    for name in sweep.protocols:
+        protocol, rule = find_protocol(name), find_stopping_rule(sweep.stopping or name)
+        protocol.start_id(lm)
+        for length in sorted(sweep.lengths):
+            if protocol.n_targets(length) < 1:
+                raise InputError(f"length {length} leaves protocol {name} nothing to predict; use {length + 1} or more")
+            for n_mem in sweep.n_mem:
+                if length + n_mem > lm.context_tokens:
+                    raise InputError(
+                        f"length {length} with n_mem {n_mem} exceeds the model's context of {lm.context_tokens} "
+                        f"tokens; use lengths up to {lm.context_tokens - n_mem}"
+                    )
+            samples = [tokenize(text, lm.tokenizer, length, special_tokens=protocol.special_tokens) for text in texts]
+            for n_mem in sweep.n_mem:
+                planned += [_plan_case(sweep, lm, protocol, rule, n_mem, sample) for sample in samples]
+    return planned
+
+
+def run_sweep(
+    sweep: Sweep,
+    store: Store,
+    *,
+    device: str = "cpu",
+    on_plan: Callable[[int], None] = lambda n_cases: None,
+    on_case: Callable[[dict], None] = lambda record: None,
+) -> int:
+    """Run the cases of a sweep that the store does not have; return how many that were.
+
+    ``on_plan`` is told how many there are, ``on_case`` sees each record when it is stored.
+    """
+    lm = load_lm(sweep.model.name, revision=sweep.model.revision, dtype=sweep.model.dtype, device=device)
+    waiting = [planned for planned in plan_cases(sweep, lm) if planned.key not in store]
+    on_plan(len(waiting))
+    groups = defaultdict(list)
+    for planned in waiting:
+        groups[planned.config.length, planned.config.n_mem, planned.config.protocol].append(planned)
+    for (_, _, protocol_name), group in groups.items():
+        for record, vectors in _run_group(sweep, lm, find_protocol(protocol_name), group):
+            store.put(record, vectors)
+            on_case(record)
+    return len(waiting)
+
+
+def climb_ladder(lm: FrozenLM, protocol: Protocol, vectors: torch.Tensor, ids: torch.Tensor) -> dict:
+    """Return how exact one vector is: teacher forcing, free decoding with full forwards and with the cache, margin.
+
+    ``vectors`` (n_mem, d_embed), ``ids`` (pos,). Free decoding is tried only where teacher forcing is exact, without
+    which it cannot be. ``exact`` asks for all of them and for a margin of 1e-3 in logits.
+    """
+    with torch.no_grad():
+        measured = measure(lm, protocol, vectors.unsqueeze(0).to(lm.device), ids.unsqueeze(0).to(lm.device))
+    tf_exact = bool(measured["all_correct"][0])
+    free = {True: False, False: False}
+    if tf_exact:
+        given = ids[: protocol.n_given].unsqueeze(0).to(lm.device)
+        for cached in free:
+            text = protocol.decode(lm, vectors.unsqueeze(0).to(lm.device), given, len(ids), cached=cached)
+            free[cached] = torch.equal(text[0].cpu(), ids.cpu())
+    margin = float(measured["margin"][0])
+    first_error = int(measured["first_error"][0])
+    return {
+        "tf_accuracy": int(measured["n_correct"][0]) / protocol.n_targets(len(ids)),
+        "tf_exact": tf_exact,
+        "greedy_exact_full": free[False],
+        "greedy_exact_cached": free[True],
+        "first_error_position": None if tf_exact else first_error + protocol.n_given,
+        "min_logit_margin": margin,
+        "exact": tf_exact and all(free.values()) and margin >= SAFE_MARGIN,
+        "ladder_device": lm.device.type,
+    }
+
+
+def decode_text(lm: FrozenLM, record: dict, vectors: np.ndarray) -> str:
+    """Return the text that a stored vector decodes to, freely, from what its record says decoding is given."""
+    protocol = find_protocol(record["protocol"])
+    given = torch.tensor([list(record["given_ids"])], dtype=torch.long, device=lm.device)
+    inputs = torch.from_numpy(vectors).unsqueeze(0).to(lm.device)
+    ids = protocol.decode(lm, inputs, given, int(record["length"]), cached=True)[0]
+    return lm.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def check_vectors(data: Path = DATA, report: Callable[[str], None] = print) -> list[str]:
+    """Decode every frozen vector and compare the text's hash with its record's; return one line per disagreement."""
+    problems, cases = [], load_runs(data)
+    for sweep, group in cases[cases["exact"].eq(True)].groupby("sweep") if len(cases) else ():
+        vectors, records = load_vectors(sweep, data), group.set_index("key")
+        lm = load_lm(records["model"].iloc[0], dtype=records["dtype"].iloc[0])
+        for key in vectors:
+            text = decode_text(lm, records.loc[key].to_dict(), vectors[key])
+            if hashlib.sha256(text.encode()).hexdigest() != records.loc[key, "text_sha256"]:
+                problems.append(f"data/vectors/{sweep}.safetensors: {key} does not decode to its text")
+        report(f"vectors: {sweep}: {len(vectors)} decoded to their texts' hashes, {len(problems)} not")
+    return problems
+
+
+def _plan_case(sweep, lm, protocol, rule, n_mem, sample):
+    config = CaseConfig(
+        weights=lm.fingerprint,
+        ids_sha256=hash_ids(sample.ids),
+        length=len(sample.ids),
+        n_mem=n_mem,
+        protocol=protocol.name,
+        stopping=rule.name,
+        optimiser=sweep.optimiser,
+        dtype=sweep.model.dtype,
+        seed=sweep.seed,
+    )
+    return PlannedCase(config, sample)
+
+
+def _run_group(sweep, lm, protocol, group) -> Iterator[tuple[dict, object]]:
+    by_key = {planned.key: planned for planned in group}
+    cases = [Case(planned.key, torch.tensor(planned.sample.ids), planned.config.n_mem) for planned in group]
+    settings, rule = AdamW(**sweep.optimiser.model_dump()), find_stopping_rule(group[0].config.stopping)
+    started = time.monotonic()
+    for crammed in optimize(lm, protocol, cases, settings, rule, batch_size=sweep.batch_size):
+        record = _make_record(sweep, lm, protocol, by_key[crammed.case.key], crammed)
+        yield record | {"wall_seconds": time.monotonic() - started}, crammed.vectors.numpy()
+
+
+def _make_record(sweep, lm, protocol, planned: PlannedCase, crammed: Crammed) -> dict:
+    with torch.no_grad():
+        alone = measure(lm, protocol, None, crammed.case.ids.unsqueeze(0).to(lm.device))
+    ladder = climb_ladder(lm, protocol, crammed.vectors, crammed.case.ids)
+    config, sample = planned.config, planned.sample
+    return {
+        "key": planned.key,
+        "model": sweep.model.name,
+        "source": sweep.texts.label,
+        "text_id": sample.text_id,
+        "cluster_id": sample.cluster_id,
+        "text_sha256": sample.sha256,
+        "text_bytes": sample.text_bytes,
+        **config.model_dump(mode="json", exclude={"optimiser"}),
+        **{f"optimiser_{name}": value for name, value in config.optimiser.model_dump().items()},
+        "status": "exact" if ladder["exact"] else crammed.status,
+        "n_steps": crammed.n_steps,
+        "n_targets": crammed.n_targets,
+        "n_correct_lm": int(alone["n_correct"][0]),
+        "n_correct_mem": crammed.n_correct_mem,
+        "ce_lm_nats": float(alone["ce_nats"][0]),
+        "ce_mem_nats": crammed.ce_mem_nats,
+        "ce_mem_min_nats": crammed.ce_mem_min_nats,
+        "solved": crammed.n_correct_mem / crammed.n_targets >= 0.99,
+        **ladder,
+        "given_ids": list(sample.ids[: protocol.n_given]),
+        "side_information_bits": protocol.side_information_bits(lm, config.length),
+        "start_id": protocol.start_id(lm),
+        "vector_bytes": crammed.vectors[0].numel() * crammed.vectors.element_size(),
+        "device": _device_name(lm.device),
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in PACKAGES},
+    }
+
+
+def _device_name(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()

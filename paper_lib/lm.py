@@ -1,0 +1,149 @@
+"""A frozen causal language model: loaded, checked, asked for logits. Only here are transformers' models known."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from .errors import InputError
+from .paths import ROOT
+
+WEIGHT_FILES = ("*.safetensors", "config.json", "tokenizer.json")
+
+
+@dataclass(frozen=True)
+class FrozenLM:
+    """A causal language model whose weights never change.
+
+    ``d_embed`` is the width of an input vector (OPT's word_embed_proj_dim where it has one), ``embedding_std`` the
+    standard deviation of all input embeddings as the model sees them, ``context_tokens`` the longest input (infinite
+    for Mamba), ``start_id`` the token before a text (BOS, else EOS, else none) and ``fingerprint`` says which weights
+    these are: the sha256 of the files of a folder, or the commit on the hub.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None
+    d_embed: int
+    vocab_size: int
+    embedding_std: float
+    context_tokens: float
+    start_id: int | None
+    fingerprint: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights, in which everything is computed."""
+        return self.model.dtype
+
+    def embed(self, ids: Int[Tensor, "case pos"]) -> Float[Tensor, "case pos d_embed"]:
+        """Return the input vectors of tokens, scaled as the model scales them (Gemma)."""
+        return self.model.get_input_embeddings()(ids)
+
+    def logits(
+        self, inputs: Float[Tensor, "case pos d_embed"], positions: Int[Tensor, " kept"]
+    ) -> Float[Tensor, "case kept vocab"]:
+        """Return the logits at ``positions`` only, from input vectors without padding."""
+        return self.model(inputs_embeds=inputs, logits_to_keep=positions, use_cache=False).logits
+
+    @torch.no_grad()
+    def greedy(
+        self, inputs: Float[Tensor, "case pos d_embed"], n_tokens: int, *, cached: bool
+    ) -> Int[Tensor, "case n_tokens"]:
+        """Return ``n_tokens`` freely decoded tokens after ``inputs``, with the KV cache or with full forwards."""
+        mask = torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device)
+        return self.model.generate(
+            inputs_embeds=inputs,
+            attention_mask=mask,
+            do_sample=False,
+            use_cache=cached,
+            min_new_tokens=n_tokens,
+            max_new_tokens=n_tokens,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+
+
+def load_lm(name: str, *, revision: str | None = None, dtype: str = "float32", device: str = "cpu") -> FrozenLM:
+    """Load a causal LM from the hub or from a folder in the hub's format, freeze it and check that it is causal.
+
+    ``dtype`` is float32, bfloat16, float16 or float64. Weights come from safetensors only and no remote code is ever
+    run. Raises InputError for a model that is missing, is not a causal LM, or needs code of its own.
+    """
+    folder = ROOT / name  # models of this repository are named from its root, wherever one stands
+    name = str(folder) if folder.is_dir() else name
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, revision=revision, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"cannot load {name}: {_first_sentence(error)}; {_way_out(error)}") from None
+    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    fingerprint = _fingerprint(name, config)
+    return freeze(model.to(device), tokenizer, fingerprint=fingerprint)
+
+
+def freeze(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, fingerprint: str) -> FrozenLM:
+    """Return ``model`` as a FrozenLM: eval mode, no gradients to weights; InputError if it looks ahead (encoders)."""
+    model.eval().requires_grad_(False)
+    embedding = model.get_input_embeddings()
+    vocab_size = embedding.num_embeddings
+    with torch.no_grad():
+        rows = embedding(torch.arange(vocab_size, device=model.device))
+    config = model.config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None)  # absent from Mamba
+    lm = FrozenLM(
+        model=model,
+        tokenizer=tokenizer,
+        d_embed=rows.shape[1],
+        vocab_size=vocab_size,
+        embedding_std=rows.double().std().item(),
+        context_tokens=limit or math.inf,
+        start_id=next((i for i in (config.bos_token_id, config.eos_token_id) if isinstance(i, int)), None),
+        fingerprint=fingerprint,
+    )
+    _check_causal(lm)
+    return lm
+
+
+@torch.no_grad()
+def _check_causal(lm):
+    inputs = torch.randn(1, 4, lm.d_embed, generator=torch.Generator().manual_seed(0))
+    inputs = (inputs * lm.embedding_std).to(lm.device, lm.dtype)
+    changed = inputs.clone()
+    changed[:, -1] *= -1
+    everywhere = torch.arange(4, device=lm.device)
+    moved = (lm.logits(inputs, everywhere) - lm.logits(changed, everywhere)).abs().float()
+    if moved[:, :-1].max() > 1e-3 * moved[:, -1].max():
+        raise InputError(
+            f"{type(lm.model).__name__} looks at later tokens; give a causal language model, not an encoder"
+        )
+
+
+def _fingerprint(name, config):
+    folder = Path(name)
+    if not folder.is_dir():
+        return f"{name}@{config._commit_hash}"
+    digest = hashlib.sha256()
+    for path in sorted(p for pattern in WEIGHT_FILES for p in folder.glob(pattern)):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _first_sentence(error):
+    return str(error).strip().splitlines()[0].split(". ")[0].rstrip(".")
+
+
+def _way_out(error):
+    if "trust_remote_code" in str(error):
+        return "models that bring their own code are not run here; choose one that transformers knows"
+    return "give a hub id or a folder with config.json and safetensors weights of a causal LM"

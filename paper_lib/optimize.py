@@ -1,0 +1,240 @@
+"""The per-sample optimiser: many texts of one length share each forward and backward, and no text feels the others.
+
+The loss is the sum over rows of each text's mean cross-entropy, AdamW is element-wise, and every row has its own step
+counter; so a row's trajectory is that of a run of its own, up to rounding. Finished rows leave and waiting texts enter
+at once. Each step measures first and moves afterwards: the vector that is kept is the one that was measured.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from .errors import unknown_name
+from .lm import FrozenLM
+from .memory import Protocol
+
+SAFE_MARGIN = 1e-3  # logits, fp32: what makes an argmax the same on another machine
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Optimiser settings; the defaults are the paper's (appendix A). ``max_steps`` counts measurements."""
+
+    lr: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.9
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    max_steps: int = 5000
+
+
+@dataclass(frozen=True)
+class StoppingRule:
+    """When a row may leave: all targets right with at least ``min_margin``, or no progress for ``patience_steps``."""
+
+    name: str
+    min_margin: float
+    patience_steps: int | None = None
+
+    def reached(self, progress: dict[str, Tensor]) -> Bool[Tensor, " case"]:
+        """Return which rows have reached their goal, from what was just measured (see ``measure``)."""
+        return progress["all_correct"] & (progress["margin"] >= self.min_margin)
+
+
+STOPPING_RULES = {
+    # the authors': accuracy 1 however narrow, or 2000 steps without a new best accuracy
+    "kuratov2025": StoppingRule("kuratov2025", min_margin=-float("inf"), patience_steps=2000),
+    "strict": StoppingRule("strict", min_margin=SAFE_MARGIN),
+}
+
+
+def find_stopping_rule(name: str) -> StoppingRule:
+    """Return the stopping rule of that name; raise InputError naming the known ones."""
+    if name not in STOPPING_RULES:
+        raise unknown_name("stopping rule", name, STOPPING_RULES)
+    return STOPPING_RULES[name]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One text to cram: its tokens (pos,), the number of vectors, and the key that its random start depends on."""
+
+    key: str
+    ids: Tensor
+    n_mem: int = 1
+
+
+@dataclass(frozen=True)
+class Crammed:
+    """What became of a case. Cross-entropies are sums over the targets in nats; ``vectors`` is (n_mem, d_embed).
+
+    ``status``: ``solved`` (the rule's goal was reached), ``budget`` (max_steps measured), ``patience`` or ``diverged``
+    (a loss that is not finite). ``ce_mem_nats`` and ``n_correct_mem`` belong to ``vectors``, the best that was
+    measured; ``ce_mem_min_nats`` is the minimum over all steps, wherever it was.
+    """
+
+    case: Case
+    vectors: Tensor = field(repr=False)
+    status: str
+    n_steps: int
+    n_targets: int
+    n_correct_mem: int
+    ce_mem_nats: float
+    ce_mem_min_nats: float
+    margin: float
+
+
+def optimize(
+    lm: FrozenLM,
+    protocol: Protocol,
+    cases: Iterable[Case],
+    settings: AdamW,
+    rule: StoppingRule,
+    *,
+    batch_size: int,
+    on_step: Callable[[dict[str, Tensor]], None] = lambda progress: None,
+) -> Iterator[Crammed]:
+    """Optimise the vectors of ``cases`` (all of one length and one n_mem), yielding each as soon as it is finished.
+
+    ``batch_size`` rows at a time. ``on_step`` sees what each step measured, ``batch`` numbers of the rows included.
+    """
+    waiting, running, rows = deque(cases), [], {}
+    while waiting or running:
+        while waiting and len(running) < batch_size:
+            running.append(waiting.popleft())
+            rows = _append(rows, _start(lm, running[-1]))
+        vectors = rows["vectors"].requires_grad_()
+        progress = measure(lm, protocol, vectors, rows["ids"])
+        n_targets = protocol.n_targets(rows["ids"].shape[1])
+        (gradient,) = torch.autograd.grad(progress["loss"].sum() / n_targets, vectors)
+        rows["vectors"] = vectors.detach()
+        _record(rows, progress)
+        on_step(progress)
+        status = _decide(rows, progress, settings, rule)
+        for index in reversed(range(len(running))):
+            if status[index]:
+                yield _finish(running.pop(index), rows, index, status[index], n_targets)
+        stays = torch.tensor([not s for s in status], device=lm.device)
+        rows = {name: values[stays] for name, values in rows.items()}
+        _move(rows, gradient[stays], settings)
+
+
+def initial_vectors(lm: FrozenLM, case: Case) -> Float[Tensor, "n_mem d_embed"]:
+    """Return the random start of a case: normal with the deviation of the embeddings, from its key alone."""
+    seed = int.from_bytes(hashlib.sha256(case.key.encode()).digest()[:7], "big")
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(case.n_mem, lm.d_embed, generator=generator, dtype=torch.float64)
+    precision = torch.float64 if lm.dtype == torch.float64 else torch.float32
+    return (normal * lm.embedding_std).to(lm.device, precision)
+
+
+def measure(
+    lm: FrozenLM,
+    protocol: Protocol,
+    vectors: Float[Tensor, "case n_mem d_embed"] | None,
+    ids: Int[Tensor, "case pos"],
+) -> dict[str, Tensor]:
+    """Return what the LM makes of texts with vectors in front, or alone (None); one number per case.
+
+    ``loss`` carries the gradient; ``ce_nats`` is the same sum over targets in float64, ``n_correct`` counts
+    teacher-forced argmax hits, ``first_error`` is the place of the first miss (-1 for none), ``margin`` is the smallest
+    lead in logits of a target over the best other token.
+    """
+    logits = protocol.predict_alone(lm, ids) if vectors is None else protocol.predict(lm, vectors, ids)
+    logits, targets = logits.to(torch.promote_types(logits.dtype, torch.float32)), protocol.targets(ids)
+    token_ce = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    loss = token_ce.sum(dim=1)
+    with torch.no_grad():
+        best, chosen = logits.topk(2, dim=-1)
+        hit = chosen[..., 0] == targets
+        right = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        lead = right - torch.where(hit, best[..., 1], best[..., 0])
+        return {
+            "loss": loss,
+            "ce_nats": token_ce.detach().double().sum(dim=1),
+            "n_correct": hit.sum(dim=1),
+            "all_correct": hit.all(dim=1),
+            "first_error": torch.where(hit.all(dim=1), -1, (~hit).int().argmax(dim=1)),
+            "margin": lead.amin(dim=1),
+        }
+
+
+def _start(lm, case):
+    vectors = initial_vectors(lm, case).unsqueeze(0)
+    one = torch.zeros(1, dtype=torch.float64, device=lm.device)
+    return {
+        "ids": case.ids.to(lm.device).unsqueeze(0),
+        "vectors": vectors,
+        "mean": torch.zeros_like(vectors),
+        "square": torch.zeros_like(vectors),
+        "n_steps": one.long(),
+        "best_vectors": vectors.clone(),
+        "best_step": one.long(),
+        "best_correct": one.long() - 1,
+        "best_margin": one - torch.inf,
+        "best_ce": one + torch.inf,
+        "min_ce": one + torch.inf,
+    }
+
+
+def _append(rows, row):
+    return {name: torch.cat([rows[name], row[name]]) for name in row} if rows else row
+
+
+def _record(rows, progress):
+    # A better row has more targets right; with all of them right, a larger margin.
+    rows["n_steps"] += 1
+    margin = progress["margin"].double()
+    more = progress["n_correct"] > rows["best_correct"]
+    better = more | (progress["all_correct"] & (margin > rows["best_margin"]))
+    for name, value in (("vectors", rows["vectors"]), ("correct", progress["n_correct"]), ("margin", margin)):
+        shape = (-1,) + (1,) * (value.dim() - 1)
+        rows[f"best_{name}"] = torch.where(better.view(shape), value, rows[f"best_{name}"])
+    rows["best_ce"] = torch.where(better, progress["ce_nats"], rows["best_ce"])
+    rows["best_step"] = torch.where(more, rows["n_steps"], rows["best_step"])
+    rows["min_ce"] = torch.fmin(rows["min_ce"], progress["ce_nats"])
+
+
+def _decide(rows, progress, settings, rule):
+    patience = rule.patience_steps or settings.max_steps
+    ends = (
+        ("diverged", ~progress["ce_nats"].isfinite()),
+        ("solved", rule.reached(progress)),
+        ("patience", rows["n_steps"] - rows["best_step"] >= patience),
+        ("budget", rows["n_steps"] >= settings.max_steps),
+    )
+    table = torch.stack([end for _, end in ends]).cpu()
+    return [next((ends[i][0] for i in range(len(ends)) if table[i, row]), "") for row in range(table.shape[1])]
+
+
+def _finish(case, rows, index, status, n_targets):
+    return Crammed(
+        case=case,
+        vectors=rows["best_vectors"][index].cpu(),
+        status=status,
+        n_steps=int(rows["n_steps"][index]),
+        n_targets=n_targets,
+        n_correct_mem=int(rows["best_correct"][index]),
+        ce_mem_nats=float(rows["best_ce"][index]),
+        ce_mem_min_nats=float(rows["min_ce"][index]),
+        margin=float(rows["best_margin"][index]),
+    )
+
+
+def _move(rows, gradient, settings):
+    # AdamW (Loshchilov and Hutter, algorithm 2) with bias corrections of each row's own age: torch's optimiser keeps
+    # one step counter per tensor, which would be wrong for a row that came later.
+    rows["mean"] = torch.lerp(gradient, rows["mean"], settings.beta1)
+    rows["square"] = torch.lerp(gradient**2, rows["square"], settings.beta2)
+    age = rows["n_steps"].to(gradient.dtype).view(-1, 1, 1)
+    mean = rows["mean"] / (1 - settings.beta1**age)
+    root = (rows["square"] / (1 - settings.beta2**age)).sqrt()
+    rows["vectors"] = rows["vectors"] * (1 - settings.lr * settings.weight_decay) - settings.lr * mean / (
+        root + settings.eps
+    )

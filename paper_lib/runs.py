@@ -1,0 +1,126 @@
+"""The run store: one case, one file; written whole or not at all; frozen into data/ for everybody to read.
+
+A file of the working store (build/runs/<sweep>/<key>.safetensors) holds the vectors and, in its header, the record as
+JSON with the vectors' hash. A case that is there is never run again; a file that is damaged is named, not skipped.
+Freezing gathers a sweep into one Parquet table and one safetensors file under data/, and hashes them in the manifest.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from .capacity import CASE_COLUMNS, paper_cross_entropy
+from .errors import InputError
+from .manifest import read_bytes, write_manifest
+from .paths import BUILD, DATA, relative_to_root
+from .tables import write_bytes
+
+RUNS = DATA / "runs"
+VECTORS = DATA / "vectors"
+VECTOR = "vectors"
+
+
+class Store:
+    """The working store of one sweep, safe for several processes at once."""
+
+    def __init__(self, name: str, root: Path = BUILD / "runs"):
+        self.folder = Path(root) / name
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {self.folder}: {error.strerror}; choose another place") from None
+        if not os.access(self.folder, os.W_OK):
+            raise InputError(f"cannot write {self.folder}: no permission; choose another place")
+
+    def path(self, key: str) -> Path:
+        """Return where the case of that key lies or will lie."""
+        return self.folder / f"{key}.safetensors"
+
+    def __contains__(self, key: str) -> bool:
+        return self.path(key).is_file()
+
+    def put(self, record: dict, vectors: np.ndarray) -> None:
+        """Store a record (with its ``key``) and its vectors (n_mem, d_embed) in one step."""
+        record = record | {"vectors_sha256": _hash(vectors)}
+        content = save({VECTOR: vectors}, metadata={"record": json.dumps(record, sort_keys=True)})
+        write_bytes(self.path(record["key"]), content)
+
+    def get(self, key: str) -> tuple[dict, np.ndarray]:
+        """Return record and vectors of a stored case; InputError names a damaged file and the way out."""
+        path = self.path(key)
+        try:
+            with safe_open(path, framework="np") as file:
+                record, vectors = json.loads(file.metadata()["record"]), file.get_tensor(VECTOR)
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing; run the sweep again to make it") from None
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
+            raise InputError(f"{path} is damaged; delete it and run the sweep again") from None
+        if record.get("key") != key or record.get("vectors_sha256") != _hash(vectors):
+            raise InputError(f"{path} does not hold what it says; delete it and run the sweep again")
+        return record, vectors
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the keys of all stored cases, sorted."""
+        return (path.stem for path in sorted(self.folder.glob("*.safetensors")))
+
+
+def freeze(store: Store, data: Path = DATA) -> tuple[Path, Path]:
+    """Write all records of a store to data/runs/<sweep>.parquet, the vectors worth keeping to data/vectors, hash both.
+
+    Kept are the vectors of each text's longest exact length, per protocol and n_mem. Raises InputError for an empty
+    store, a damaged file, or a record that claims exactness without having been measured on a CPU.
+    """
+    cases = [store.get(key) for key in store]
+    name = store.folder.name
+    if not cases:
+        raise InputError(f"{store.folder} holds no case; run the sweep first")
+    for record, _ in cases:
+        if record["exact"] and record["ladder_device"] != "cpu":
+            raise InputError(
+                f"{store.path(record['key'])} was proven exact on {record['ladder_device']}; run `verify` on a CPU"
+            )
+    frame = pd.DataFrame([record for record, _ in cases]).sort_values("key", ignore_index=True)
+    exact = frame[frame["exact"].eq(True)].sort_values("length")
+    kept = set(exact.groupby(["protocol", "n_mem", "text_id"])["key"].last())
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    tensors = {record["key"]: vectors for record, vectors in cases if record["key"] in kept}
+    table, vectors = data / "runs" / f"{name}.parquet", data / "vectors" / f"{name}.safetensors"
+    write_bytes(vectors, save(tensors))
+    write_bytes(table, buffer.getvalue())
+    write_manifest(data)
+    return table, vectors
+
+
+def load_runs(data: Path = DATA) -> pd.DataFrame:
+    """Return all frozen records as cases: CASE_COLUMNS with ``origin = measured``, then whatever else was recorded."""
+    tables = sorted((data / "runs").glob("*.parquet"))
+    if not tables:
+        return pd.DataFrame(columns=CASE_COLUMNS)
+    frames = [pd.read_parquet(io.BytesIO(read_bytes(path, data))).assign(sweep=path.stem) for path in tables]
+    cases = pd.concat(frames, ignore_index=True).assign(origin="measured")
+    for column, total in (("paper_ce_lm_nats", "ce_lm_nats"), ("paper_ce_mem_nats", "ce_mem_min_nats")):
+        cases[column] = paper_cross_entropy(cases[total], cases["n_targets"], cases["length"])
+    return cases[CASE_COLUMNS + [column for column in cases.columns if column not in CASE_COLUMNS]]
+
+
+def load_vectors(sweep: str, data: Path = DATA) -> dict[str, np.ndarray]:
+    """Return the frozen vectors of a sweep by key, each (n_mem, d_embed); InputError when the sweep has none."""
+    path = data / "vectors" / f"{sweep}.safetensors"
+    if not path.is_file():
+        raise InputError(f"{relative_to_root(path)} is missing; freeze the sweep {sweep} first")
+    read_bytes(path, data)
+    with safe_open(path, framework="np") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
+
+
+def _hash(vectors):
+    return hashlib.sha256(str(vectors.dtype).encode() + np.ascontiguousarray(vectors).tobytes()).hexdigest()

@@ -1,0 +1,143 @@
+"""Text sources: from a sweep's settings to token ids, each with the place it came from and its hash.
+
+The paper's rule for books: take a chunk of consecutive sentences, keep the second half of them (the first is left as
+natural context), join with spaces, tokenise with the protocol's special tokens, cut on the right. Random text is words
+drawn independently from a list. A source of your own is a function from (settings, n_texts, seed) to ``Text`` objects,
+entered in ``SOURCES``.
+"""
+
+import gzip
+import hashlib
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pysbd
+
+from .errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text before tokenisation. ``cluster_id`` names what it shares with others (its book), for the bootstrap."""
+
+    text_id: str
+    cluster_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class TextSample:
+    """A text cut to ``len(ids)`` tokens; ``text_bytes`` and ``sha256`` are those of its UTF-8 decoding."""
+
+    text_id: str
+    cluster_id: str
+    ids: tuple[int, ...]
+    text_bytes: int
+    sha256: str
+
+
+def read_folder(folder: str | Path) -> dict[str, str]:
+    """Return the texts of a folder's .txt and .txt.gz files by name, sorted; raise InputError when there is none."""
+    paths = sorted(p for p in Path(folder).glob("*") if p.name.endswith((".txt", ".txt.gz")))
+    if not paths:
+        raise InputError(f"{folder}: no .txt or .txt.gz file there; give a folder of text")
+    return {path.name.removesuffix(".gz").removesuffix(".txt"): _read(path) for path in paths}
+
+
+def draw_texts(settings, n_texts: int, seed: int) -> list[Text]:
+    """Return ``n_texts`` texts of a source (see config.Texts); InputError when the source has fewer."""
+    if settings.source not in SOURCES:
+        raise unknown_name("text source", settings.source, SOURCES)
+    texts = list(SOURCES[settings.source](settings, n_texts, seed))[:n_texts]
+    if len(texts) < n_texts:
+        raise InputError(f"source {settings.label} has {len(texts)} texts, the sweep asks for {n_texts}; lower n_texts")
+    return texts
+
+
+def tokenize(text: Text, tokenizer, length: int, *, special_tokens: bool) -> TextSample:
+    """Return the first ``length`` tokens of a text; InputError when it is shorter or has words the tokenizer lacks."""
+    ids = tokenizer.encode(text.text, add_special_tokens=special_tokens)[:length]
+    if len(ids) < length:
+        raise InputError(f"text {text.text_id} has {len(ids)} tokens, the sweep asks for {length}; shorten lengths")
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
+        raise InputError(f"text {text.text_id} has characters that the tokenizer does not know; choose another source")
+    cut = tokenizer.decode(ids, skip_special_tokens=True).encode()
+    return TextSample(text.text_id, text.cluster_id, tuple(ids), len(cut), hashlib.sha256(cut).hexdigest())
+
+
+# --- sources -------------------------------------------------------------------------------------------------------
+
+
+def _from_folder(settings, n_texts, seed) -> Iterator[Text]:
+    books = read_folder(settings.path)
+    per_book = -(-n_texts // len(books))
+    for round_number in range(per_book):
+        for name, book in books.items():
+            start, chunk = _draw_chunk(book, settings.chunk_words, random.Random(f"{seed} {name} {round_number}"))
+            if text := second_half(chunk):
+                yield Text(f"{name}@{start}", name, text)
+
+
+def _from_hub(settings, n_texts, seed) -> Iterator[Text]:
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(settings.path, split=settings.split)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise InputError(f"cannot load data set {settings.path}: {str(error).splitlines()[0]}") from None
+    if settings.column not in rows.column_names:
+        raise unknown_name(f"column of {settings.path}", settings.column, rows.column_names)
+    for number, row in enumerate(rows):
+        text = " ".join(row[settings.column].split())
+        if text := second_half(text) if settings.halve else text:
+            yield Text(f"{settings.label}-{number}", str(number), text)
+
+
+def _from_words(settings, n_texts, seed) -> Iterator[Text]:
+    path = Path(settings.path)
+    if not path.is_file():
+        raise InputError(f"{path} is missing; give a list of words, one a line")
+    words = _read(path).split()
+    if not words:
+        raise InputError(f"{path} has no words; give a list of words, one a line")
+    for number in range(n_texts):
+        draw = random.Random(f"{seed} {number}")
+        text_id = f"{settings.label}-{seed}-{number}"
+        yield Text(text_id, text_id, " ".join(draw.choices(words, k=WORDS_DRAWN)))
+
+
+def _from_strings(settings, n_texts, seed) -> Iterator[Text]:
+    for number, text in enumerate(settings.texts):
+        if not text:
+            raise InputError(f"texts.texts.{number} is empty; write a text or remove it")
+        yield Text(f"{settings.label}-{number}", f"{settings.label}-{number}", text)
+
+
+WORDS_DRAWN = 5000  # more than any length that the sweeps ask for; what is cut off costs nothing
+
+SOURCES: dict[str, Callable] = {
+    "folder": _from_folder,
+    "hub": _from_hub,
+    "words": _from_words,
+    "strings": _from_strings,
+}
+
+
+def second_half(chunk: str) -> str:
+    """Return the second half of a chunk's sentences, joined with spaces (the middle one goes to the second half)."""
+    sentences = [s.strip() for s in pysbd.Segmenter(language="en", clean=False).segment(chunk)]
+    return " ".join(s for s in sentences[len(sentences) // 2 :] if s)
+
+
+def _draw_chunk(book, n_words, draw):
+    # A chunk begins at the first sentence end after a random place, and white space is normalised, as in the paper.
+    place = draw.randrange(max(1, len(book) - 8 * n_words))
+    start = book.find(". ", place) + 2
+    return start, " ".join(book[start : start + 12 * n_words].split()[:n_words])
+
+
+def _read(path):
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return raw.decode()

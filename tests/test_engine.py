@@ -1,0 +1,425 @@
+"""Sweeps from settings to stored records: complete, resumable, shared, and clear about bad input before any work."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from tiny import CONFIGS, save_tiny_model
+from transformers import BertConfig, BertLMHeadModel
+
+from paper_lib import capacity, config, engine, manifest, memory, optimize, runs, texts
+from paper_lib.errors import InputError
+from paper_lib.lm import load_lm
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def settings(model):
+    """The content of a small sweep file."""
+    return {
+        "name": "tiny",
+        "model": {"name": model, "dtype": "float64"},
+        "texts": {"source": "strings", "texts": ["a cat sat on the mat", "the dog did not"]},
+        "n_texts": 2,
+        "lengths": [2, 8],
+        "n_mem": [1, 2],
+        "protocols": ["kuratov2025", "strict"],
+        "optimiser": {"max_steps": 60, "lr": 0.1},
+        "batch_size": 2,
+    }
+
+
+@pytest.fixture
+def store(tmp_path):
+    return runs.Store("tiny", tmp_path / "runs")
+
+
+def run(settings, store):
+    records = []
+    n = engine.run_sweep(config.Sweep(**settings), store, on_case=records.append)
+    return n, records
+
+
+# --- running -------------------------------------------------------------------------------------------------------
+
+
+def test_every_case_is_stored_once_with_a_complete_record(settings, store):
+    n, records = run(settings, store)
+    assert n == 2 * 2 * 2 * 2
+    assert sorted(store) == sorted(record["key"] for record in records)
+    for record in records:
+        stored, vectors = store.get(record["key"])
+        assert vectors.shape == (record["n_mem"], 16)
+        assert {"ce_lm_nats", "status", "torch", "device", "seed", "optimiser_lr", "weights"} <= stored.keys()
+        assert record["n_targets"] == record["length"] - (record["protocol"] == "kuratov2025")
+        assert record["solved"] == (record["n_correct_mem"] / record["n_targets"] >= 0.99)
+
+
+def test_a_record_is_borne_out_by_an_independent_forward(settings, store):
+    run(settings, store)
+    lm = load_lm(settings["model"]["name"], dtype="float64")
+    sample_texts = dict(zip(["strings-0", "strings-1"], settings["texts"]["texts"], strict=True))
+    for key in store:
+        record, vectors = store.get(key)
+        strict = record["protocol"] == "strict"
+        ids = torch.tensor([lm.tokenizer.encode(sample_texts[record["text_id"]], add_special_tokens=not strict)])
+        ids = ids[:, : record["length"]]
+        inputs = torch.cat([torch.from_numpy(vectors).unsqueeze(0), lm.embed(ids)], dim=1)
+        log_p = lm.model(inputs_embeds=inputs).logits.log_softmax(-1)[0]
+        first = 0 if strict else 1
+        predicted = log_p[record["n_mem"] + first - 1 : record["n_mem"] + record["length"] - 1]
+        ce = -predicted.gather(1, ids[0, first:].unsqueeze(1)).sum().item()
+        assert record["ce_mem_nats"] == pytest.approx(ce, rel=1e-5)
+        assert record["n_correct_mem"] == (predicted.argmax(-1) == ids[0, first:]).sum().item()
+        assert record["ce_mem_min_nats"] <= record["ce_mem_nats"] + 1e-9
+
+
+def test_exact_records_decode_to_the_hashed_text(settings, store):
+    settings["lengths"], settings["optimiser"]["max_steps"] = [2], 600
+    run(settings, store)
+    lm, exact = load_lm(settings["model"]["name"], dtype="float64"), 0
+    for key in store:
+        record, vectors = store.get(key)
+        if record["exact"]:
+            exact += 1
+            protocol = memory.find_protocol(record["protocol"])
+            given = torch.tensor([record["given_ids"]], dtype=torch.long)
+            ids = protocol.decode(lm, torch.from_numpy(vectors)[None], given, record["length"], cached=True)[0]
+            text = lm.tokenizer.decode(ids, skip_special_tokens=True)
+            assert texts.hashlib.sha256(text.encode()).hexdigest() == record["text_sha256"]
+            assert record["status"] == "exact"
+    assert exact
+
+
+def test_a_second_run_does_nothing_and_a_longer_grid_only_the_rest(settings, store):
+    run(settings, store)
+    assert run(settings, store) == (0, [])
+    settings["lengths"] = [2, 5, 8]
+    n, records = run(settings, store)
+    assert n == 8
+    assert {record["length"] for record in records} == {5}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"optimiser": {"max_steps": 61, "lr": 0.1}}, {"stopping": "strict"}, {"model": {"dtype": "float32"}}],
+)
+def test_whatever_decides_the_result_changes_the_key(settings, change):
+    sweep = config.Sweep(**settings)
+    lm = load_lm(sweep.model.name, dtype="float64")
+    other = settings | change
+    if "model" in change:
+        other["model"] = settings["model"] | change["model"]
+    keys, changed = ({case.key for case in engine.plan_cases(config.Sweep(**s), lm)} for s in (settings, other))
+    if "stopping" in change:  # strict cases had that rule before
+        assert len(keys & changed) == len(keys) / 2
+    else:
+        assert not keys & changed
+
+
+def test_other_weights_change_the_key(settings, tmp_path):
+    other = save_tiny_model(tmp_path / "other", intermediate_size=32)
+    fingerprints = {load_lm(name).fingerprint for name in (settings["model"]["name"], other)}
+    assert len(fingerprints) == 2
+
+
+def test_killed_and_continued_loses_and_doubles_nothing(settings, tmp_path):
+    settings["optimiser"]["max_steps"] = 150
+    (tmp_path / "sweep.yml").write_text(yaml.safe_dump(settings))
+    code = (
+        "import sys; from pathlib import Path; from paper_lib import config, engine, runs; import torch\n"
+        "torch.set_num_threads(1)\n"
+        "engine.run_sweep(config.load_sweep(sys.argv[1]), runs.Store('tiny', Path(sys.argv[2])))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "sweep.yml"), str(tmp_path / "runs")]
+    store = runs.Store("tiny", tmp_path / "runs")
+    for n_before_kill in (1, 9):
+        process = subprocess.Popen(command, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while len(list(store)) < n_before_kill and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert [store.get(key)[0]["key"] for key in store] == list(store)
+    two = [subprocess.Popen(command) for _ in range(2)]  # two writers finish it together
+    assert [process.wait() for process in two] == [0, 0]
+    assert len(list(store)) == 16
+    straight = runs.Store("tiny", tmp_path / "straight")
+    run(settings, straight)
+    assert list(straight) == list(store)
+    for key in store:
+        (one, v), (other, w) = store.get(key), straight.get(key)
+        assert one["status"] == other["status"]
+        assert one["ce_mem_nats"] == pytest.approx(other["ce_mem_nats"], rel=1e-6)
+        np.testing.assert_allclose(v, w, atol=1e-6)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no safetensors", None])
+def test_a_damaged_file_is_named_with_the_way_out(settings, store, damage):
+    settings["lengths"] = [2]
+    run(settings, store)
+    path = store.path(next(iter(store)))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage is None else damage)
+    with pytest.raises(InputError, match=f"{path.name} .*delete it and run the sweep again"):
+        store.get(path.stem)
+    with pytest.raises(InputError, match=path.name):
+        runs.freeze(store, store.folder / "data")
+
+
+# --- extending -----------------------------------------------------------------------------------------------------
+
+
+def test_a_protocol_a_source_and_a_rule_of_ones_own_run_through_the_same_engine(settings, store, monkeypatch):
+    measured = []
+
+    class TwoGiven(memory.Protocol):
+        """The first two tokens are given."""
+
+    class SecondStep(optimize.StoppingRule):
+        """Stop as soon as the vectors have moved once."""
+
+        def reached(self, progress):
+            measured.append(progress["ce_nats"])
+            return torch.full_like(progress["all_correct"], len(measured) > 1)
+
+    def shouted(source, n_texts, seed):
+        for number, text in enumerate(source.texts):
+            yield texts.Text(f"shout-{number}", f"shout-{number}", text.upper())
+
+    monkeypatch.setitem(memory.PROTOCOLS, "two_given", TwoGiven("two_given", n_given=2, needs_start=False))
+    monkeypatch.setitem(optimize.STOPPING_RULES, "second_step", SecondStep("second_step", min_margin=0))
+    monkeypatch.setitem(texts.SOURCES, "strings", shouted)
+    settings |= {"protocols": ["two_given"], "stopping": "second_step", "lengths": [8], "n_mem": [1]}
+    settings["optimiser"]["max_steps"] = 300
+    n, records = run(settings, store)
+    assert n == 2
+    for record in records:
+        assert record["n_targets"] == 6
+        assert record["text_id"].startswith("shout")
+        assert (record["status"], record["n_steps"]) == ("solved", 2)
+
+
+# --- freezing ------------------------------------------------------------------------------------------------------
+
+
+def test_frozen_runs_come_back_as_cases(settings, store, tmp_path):
+    settings["optimiser"]["max_steps"] = 400
+    run(settings, store)
+    data = tmp_path / "data"
+    data.mkdir()
+    runs.freeze(store, data)
+    assert manifest.check_manifest(data) == []
+    cases = runs.load_runs(data)
+    capacity.check_cases(cases)
+    assert len(cases) == 16
+    assert set(cases["origin"]) == {"measured"}
+    kuratov = cases[cases["protocol"] == "kuratov2025"]
+    ratio = kuratov["paper_ce_lm_nats"] / kuratov["ce_lm_nats"]
+    np.testing.assert_allclose(ratio, kuratov["length"] / (kuratov["length"] - 1))
+    vectors = runs.load_vectors("tiny", data)
+    exact = cases[cases["exact"]].sort_values("length").groupby(["protocol", "n_mem", "text_id"])["key"].last()
+    assert set(vectors) == set(exact)
+    assert len(vectors)
+    for convention in capacity.CONVENTIONS:
+        assert len(capacity.compute_gains(cases, convention=convention)) == 4
+    before = {p.name: p.read_bytes() for p in data.rglob("*") if p.is_file()}
+    runs.freeze(store, data)
+    assert before == {p.name: p.read_bytes() for p in data.rglob("*") if p.is_file()}
+
+
+def test_frozen_tables_are_checked_against_the_manifest(settings, store, tmp_path):
+    settings["lengths"] = [2]
+    run(settings, store)
+    data = tmp_path / "data"
+    data.mkdir()
+    table, _ = runs.freeze(store, data)
+    content = bytearray(table.read_bytes())
+    content[len(content) // 2] ^= 1
+    table.write_bytes(content)
+    with pytest.raises(InputError, match=r"tiny\.parquet does not match its hash"):
+        runs.load_runs(data)
+
+
+def test_no_frozen_runs_is_an_empty_frame_of_cases(tmp_path):
+    assert list(runs.load_runs(tmp_path).columns) == capacity.CASE_COLUMNS
+
+
+def test_exactness_proven_elsewhere_than_on_a_cpu_is_not_frozen(settings, store, tmp_path):
+    settings["lengths"] = [2]
+    _, records = run(settings, store)
+    store.put(records[0] | {"exact": True, "ladder_device": "cuda"}, np.zeros((1, 16), dtype=np.float32))
+    with pytest.raises(InputError, match="proven exact on cuda"):
+        runs.freeze(store, tmp_path)
+
+
+# --- text sources --------------------------------------------------------------------------------------------------
+
+
+def test_second_half_of_the_sentences():
+    assert texts.second_half("One. Two is here! Is three? Four, Mr. Bell.") == "Is three? Four, Mr. Bell."
+
+
+def test_books_give_reproducible_chunks_that_know_their_book(tmp_path):
+    for name in "ab":
+        book = " ".join(f"Sentence {i} of book {name} is here." for i in range(3000))
+        (tmp_path / f"{name}.txt").write_text(book)
+    source = config.FolderTexts(source="folder", path=str(tmp_path), label="books", chunk_words=100)
+    drawn = texts.draw_texts(source, 4, seed=0)
+    assert drawn == texts.draw_texts(source, 4, seed=0) != texts.draw_texts(source, 4, seed=1)
+    assert [text.cluster_id for text in drawn] == ["a", "b", "a", "b"]
+    assert len({text.text_id for text in drawn}) == 4
+    assert all(30 < len(text.text.split()) < 70 for text in drawn)
+
+
+def test_words_are_drawn_independently_from_the_list(tmp_path):
+    (tmp_path / "words.txt").write_text("red\ngreen\nblue\n")
+    source = config.WordTexts(source="words", path=str(tmp_path / "words.txt"))
+    one, two = texts.draw_texts(source, 2, seed=0)
+    assert one.text != two.text
+    share = pd.Series(one.text.split()).value_counts(normalize=True)
+    assert share.between(0.3, 0.37).all()
+
+
+def test_hub_source_reads_a_local_data_set(tmp_path):
+    rows = pd.DataFrame({"body": ["One. Two. Three. Four.", "Five. Six."]})
+    rows.to_parquet(tmp_path / "train.parquet")
+    source = config.HubTexts(source="hub", path=str(tmp_path), column="body", label="local")
+    assert [text.text for text in texts.draw_texts(source, 2, seed=0)] == ["Three. Four.", "Six."]
+
+
+def test_tokens_are_cut_on_the_right_and_hashed(model):
+    tokenizer = load_lm(model).tokenizer
+    text = texts.Text("t", "t", "hello world")
+    with_start = texts.tokenize(text, tokenizer, 6, special_tokens=True)
+    without = texts.tokenize(text, tokenizer, 6, special_tokens=False)
+    assert with_start.ids[0] == tokenizer.bos_token_id
+    assert (with_start.text_bytes, without.text_bytes) == (5, 6)
+    assert without.sha256 == texts.hashlib.sha256(b"hello ").hexdigest()
+
+
+# --- bad input -----------------------------------------------------------------------------------------------------
+
+
+def put(settings, path, value):
+    *parents, last = path.split(".")
+    for parent in parents:
+        settings = settings[parent]
+    settings[last] = value
+
+
+BAD_SETTINGS = {
+    "unknown key": ("lenghts", [8], "unknown key lenghts"),
+    "unknown optimiser key": ("optimiser.learning_rate", 1, "unknown key optimiser.learning_rate"),
+    "unknown protocol": ("protocols", ["cram"], "unknown protocol 'cram'; choose from: kuratov2025, strict"),
+    "unknown stopping rule": ("stopping", "soon", "unknown stopping rule 'soon'"),
+    "n_mem 0": ("n_mem", [0], "n_mem.0 = 0: .*greater than 0"),
+    "length 0": ("lengths", [0], "lengths.0 = 0"),
+    "no lengths": ("lengths", [], "lengths = "),
+    "a length twice": ("lengths", [8, 8], "the same value twice"),
+    "a length that is no number": ("lengths", ["long"], "lengths.0 = 'long'"),
+    "negative learning rate": ("optimiser.lr", -1, "optimiser.lr = -1"),
+    "no steps": ("optimiser.max_steps", 0, "optimiser.max_steps = 0"),
+    "unknown dtype": ("model.dtype", "int8", "model.dtype = 'int8'"),
+    "unknown text source": ("texts.source", "air", "texts = "),
+    "empty text": ("texts.texts", ["", "a b c d e f g h"], r"texts\.texts\.0 is empty"),
+    "no texts": ("texts.texts", [], "texts.strings.texts = "),
+    "too short a text": ("texts.texts", ["hi", "ho"], "text strings-0 has .* tokens, the sweep asks for 8; shorten"),
+    "fewer texts than asked for": ("n_texts", 3, "has 2 texts, the sweep asks for 3; lower n_texts"),
+    "length over the context": (
+        "lengths",
+        [64],
+        "length 64 with n_mem 1 exceeds the model's context of 64 tokens; use",
+    ),
+    "nothing to predict": ("lengths", [1], "length 1 leaves protocol kuratov2025 nothing to predict; use 2"),
+    "a name with a slash": ("name", "a/b", "name = 'a/b'"),
+    "missing model": (
+        "model.name",
+        "no/such-folder-or-model",
+        "cannot load no/such-folder-or-model: .*; give a hub id",
+    ),
+    "missing folder": ("texts", {"source": "folder", "path": "/none", "label": "x"}, "/none: no .txt or .txt.gz file"),
+    "missing words": ("texts", {"source": "words", "path": "/none"}, "/none is missing; give a list of words"),
+    "missing data set": ("texts", {"source": "hub", "path": "/none", "label": "x"}, "cannot load data set /none"),
+    "batch size 0": ("batch_size", 0, "batch_size = 0"),
+}
+
+
+@pytest.mark.parametrize(("path", "value", "says"), BAD_SETTINGS.values(), ids=BAD_SETTINGS)
+def test_bad_settings_are_told_in_one_line_before_any_work(settings, tmp_path, path, value, says):
+    put(settings, path, value)
+    file = tmp_path / "sweep.yml"
+    file.write_text(yaml.safe_dump(settings))
+    store = runs.Store("tiny", tmp_path / "runs")
+    with pytest.raises(InputError, match=says) as error:
+        engine.run_sweep(config.load_sweep(file), store)
+    assert "\n" not in str(error.value)
+    assert not list(store)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "is missing; give the path of a sweep"),
+        ("a: [", "line 1: not YAML"),
+        ("- a", "not a list of"),
+        ("{}", "name is missing"),
+    ],
+)
+def test_bad_sweep_files_are_told_in_one_line(tmp_path, content, says):
+    path = tmp_path / "sweep.yml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=says) as error:
+        config.load_sweep(path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_encoder_is_refused(settings, tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertLMHeadModel(BertConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path / "bert")
+    load_tokenizer = load_lm(settings["model"]["name"]).tokenizer
+    load_tokenizer.save_pretrained(tmp_path / "bert")
+    with pytest.raises(InputError, match="looks at later tokens; give a causal language model"):
+        load_lm(str(tmp_path / "bert"))
+
+
+def test_a_model_that_brings_its_own_code_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "mine", "auto_map": {"AutoConfig": "code.Mine"}}')
+    (tmp_path / "code.py").write_text("raise SystemExit('this code must never run')")
+    with pytest.raises(InputError, match="are not run here"):
+        load_lm(str(tmp_path))
+
+
+def test_strict_needs_a_start_token(settings, tmp_path):
+    settings["model"]["name"] = save_tiny_model(tmp_path / "headless", bos_token_id=None)
+    with pytest.raises(InputError, match="neither BOS nor EOS"):
+        engine.plan_cases(config.Sweep(**settings), load_lm(settings["model"]["name"]))
+
+
+def test_words_that_the_tokenizer_does_not_know_are_refused(settings):
+    lm = load_lm(settings["model"]["name"])
+    lm.tokenizer.unk_token = "a"
+    with pytest.raises(InputError, match="does not know; choose another source"):
+        texts.tokenize(texts.Text("t", "t", "banana"), lm.tokenizer, 4, special_tokens=False)
+
+
+def test_an_unwritable_store_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write .*choose another place"):
+        runs.Store("tiny", tmp_path / "file")
+
+
+def test_all_architectures_of_the_paper_and_of_today_are_tested():
+    assert {"gpt_neox", "opt", "olmo", "llama", "mamba", "qwen3", "gemma3", "gpt2"} <= set(CONFIGS)

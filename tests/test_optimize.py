@@ -1,0 +1,256 @@
+"""The batched optimiser against a plain loop, one text at a time, written here with torch's own AdamW."""
+
+import math
+
+import pytest
+import torch
+from tiny import CONFIGS, make_lm, random_ids
+
+from paper_lib.engine import climb_ladder
+from paper_lib.errors import InputError
+from paper_lib.memory import PROTOCOLS, Protocol, find_protocol
+from paper_lib.optimize import (
+    SAFE_MARGIN,
+    STOPPING_RULES,
+    AdamW,
+    Case,
+    StoppingRule,
+    find_stopping_rule,
+    initial_vectors,
+    measure,
+    optimize,
+)
+
+NEVER = StoppingRule("never", min_margin=math.inf)
+
+
+def plain_loop(lm, protocol, case, settings):
+    """Optimise one case with torch.optim.AdamW; return (vectors, ce, n_correct) of each of max_steps measurements."""
+    vectors = initial_vectors(lm, case).requires_grad_()
+    optimiser = torch.optim.AdamW(
+        [vectors],
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+    ids = case.ids.unsqueeze(0)
+    embedded = lm.model.get_input_embeddings()(ids).detach()
+    first = 0 if protocol.name == "strict" else 1
+    history = []
+    for _ in range(settings.max_steps):
+        inputs = torch.cat([vectors.unsqueeze(0).to(lm.dtype), embedded], dim=1)
+        logits = lm.model(inputs_embeds=inputs).logits[0, case.n_mem - 1 + first : -1]
+        targets = ids[0, first:]
+        loss = torch.nn.functional.cross_entropy(logits, targets)
+        correct = (logits.argmax(-1) == targets).sum().item()
+        history.append((vectors.detach().clone(), loss.item() * len(targets), correct))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return history
+
+
+def cases(n_cases, length, n_mem=1, seed=0):
+    return [Case(f"{seed}-{i}", ids, n_mem) for i, ids in enumerate(random_ids(n_cases, length, seed))]
+
+
+def by_key(results):
+    return {result.case.key: result for result in results}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama", "mamba"])
+@pytest.mark.parametrize(("dtype", "n_steps", "tolerance"), [(torch.float64, 200, 1e-6), (torch.float32, 50, 1e-4)])
+def test_batched_trajectories_are_those_of_a_plain_loop(architecture, protocol, dtype, n_steps, tolerance):
+    lm, some = make_lm(architecture, dtype), cases(3, 9, n_mem=2)
+    settings = AdamW(max_steps=n_steps)
+    last = {}
+    results = by_key(
+        optimize(
+            lm, protocol, some, settings, NEVER, batch_size=3,
+            on_step=lambda progress: last.update(progress),
+        )
+    )  # fmt: skip
+    for index, case in enumerate(some):
+        history = plain_loop(lm, protocol, case, settings)
+        assert last["ce_nats"][index].item() == pytest.approx(history[-1][1], abs=tolerance * 100)
+        best = max(range(n_steps), key=lambda step: history[step][2])  # the first of the best
+        result = results[case.key]
+        if history[best][2] < result.n_targets:
+            assert result.n_correct_mem == history[best][2]
+            torch.testing.assert_close(result.vectors, history[best][0], atol=tolerance, rtol=0)
+            assert result.ce_mem_nats == pytest.approx(history[best][1], abs=tolerance * 100)
+        assert result.ce_mem_min_nats == pytest.approx(min(ce for _, ce, _ in history), abs=tolerance * 100)
+
+
+def test_a_row_that_enters_late_runs_as_if_alone():
+    lm, protocol = make_lm("llama"), find_protocol("strict")
+    settings, rule = AdamW(lr=0.05, max_steps=120), find_stopping_rule("strict")
+    some = cases(6, 4)
+    alone = by_key(result for case in some for result in optimize(lm, protocol, [case], settings, rule, batch_size=1))
+    together = by_key(optimize(lm, protocol, some, settings, rule, batch_size=2))
+    assert {r.n_steps for r in alone.values()} != {120}, "some rows must leave early for others to enter late"
+    for key, result in together.items():
+        assert (result.status, result.n_steps, result.n_correct_mem) == (
+            alone[key].status, alone[key].n_steps, alone[key].n_correct_mem,
+        )  # fmt: skip
+        torch.testing.assert_close(result.vectors, alone[key].vectors, atol=1e-6, rtol=0)
+
+
+def test_every_case_comes_back_once_whatever_the_batch():
+    lm, protocol = make_lm("llama"), find_protocol("kuratov2025")
+    some = cases(7, 3)
+    for batch_size in (1, 3, 20):
+        results = list(optimize(lm, protocol, some, AdamW(max_steps=5), NEVER, batch_size=batch_size))
+        assert sorted(result.case.key for result in results) == sorted(case.key for case in some)
+        assert {result.status for result in results} == {"budget"}
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_gradient_to_the_vectors_is_the_numerical_one(architecture, protocol):
+    lm = make_lm(architecture)
+    ids, vectors = random_ids(2, 5), torch.stack([initial_vectors(lm, case) for case in cases(2, 5)])
+    vectors.requires_grad_()
+    # Some models round to float32 inside (norms, scans) whatever their weights are, hence the wide step.
+    loss = lambda v: measure(lm, protocol, v, ids)["loss"]  # noqa: E731
+    assert torch.autograd.gradcheck(loss, vectors, eps=1e-3, atol=2e-3, rtol=1e-2, fast_mode=True)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_rows_of_a_batch_do_not_touch_each_other(architecture):
+    lm, protocol = make_lm(architecture), find_protocol("kuratov2025")
+    ids = random_ids(2, 5)
+    vectors = torch.stack([initial_vectors(lm, case) for case in cases(2, 5)]).requires_grad_()
+    (gradient,) = torch.autograd.grad(measure(lm, protocol, vectors, ids)["loss"][0], vectors)
+    assert gradient[0].abs().sum() > 0
+    assert gradient[1].abs().sum() == 0
+
+
+def test_measured_sums_are_those_of_an_independent_forward():
+    lm = make_lm("gpt_neox")
+    ids, vectors = random_ids(1, 6), initial_vectors(lm, Case("x", random_ids(1, 6)[0], 2)).unsqueeze(0)
+    inputs = torch.cat([vectors, lm.model.get_input_embeddings()(ids)], dim=1)
+    log_p = lm.model(inputs_embeds=inputs).logits.log_softmax(-1)[0]
+    for protocol, first in (("kuratov2025", 1), ("strict", 0)):
+        measured = measure(lm, find_protocol(protocol), vectors, ids)
+        predicted = [log_p[2 + position - 1] for position in range(first, 6)]
+        targets = ids[0, first:].tolist()
+        assert measured["ce_nats"].item() == pytest.approx(
+            -sum(p[t].item() for p, t in zip(predicted, targets, strict=True))
+        )
+        assert measured["n_correct"].item() == sum(
+            p.argmax().item() == t for p, t in zip(predicted, targets, strict=True)
+        )
+        leads = [p[t] - torch.cat([p[:t], p[t + 1 :]]).max() for p, t in zip(predicted, targets, strict=True)]
+        assert measured["margin"].item() == pytest.approx(min(leads).item())
+
+
+def test_baselines_give_what_each_protocol_gives():
+    lm, ids = make_lm("llama"), random_ids(1, 6)
+    given = lm.model(input_ids=ids).logits.log_softmax(-1)[0]
+    expected = -sum(given[i - 1, ids[0, i]].item() for i in range(1, 6))
+    assert measure(lm, find_protocol("kuratov2025"), None, ids)["ce_nats"].item() == pytest.approx(expected)
+    start = torch.cat([torch.full((1, 1), lm.start_id), ids], dim=1)
+    after_start = lm.model(input_ids=start).logits.log_softmax(-1)[0]
+    expected = -sum(after_start[i, ids[0, i]].item() for i in range(6))
+    assert measure(lm, find_protocol("strict"), None, ids)["ce_nats"].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_what_a_vector_says_freely_is_exact_on_every_rung_of_the_ladder(architecture, protocol):
+    # A text with a known exact vector, without optimisation: the model's own greedy continuation.
+    lm, start = make_lm(architecture), random_ids(1, 1)
+    vectors = initial_vectors(lm, Case("speaker", start[0], n_mem=2))
+    said = protocol.decode(lm, vectors.unsqueeze(0), start[:, : protocol.n_given], 6, cached=False)
+    ladder = climb_ladder(lm, protocol, vectors, said[0])
+    assert ladder["tf_exact"]
+    assert ladder["greedy_exact_full"]
+    assert ladder["greedy_exact_cached"]
+    assert ladder["first_error_position"] is None
+    assert ladder["exact"] == (ladder["min_logit_margin"] >= SAFE_MARGIN)
+    wrong = said[0].clone()
+    wrong[3] = (wrong[3] + 1) % lm.vocab_size
+    ladder = climb_ladder(lm, protocol, vectors, wrong)
+    assert (ladder["exact"], ladder["first_error_position"]) == (False, 3)
+    assert ladder["min_logit_margin"] < 0
+
+
+def test_the_strict_rule_stops_at_vectors_that_decode_the_text_freely():
+    lm, protocol = make_lm("llama"), find_protocol("strict")
+    settings = AdamW(lr=0.1, max_steps=600)
+    results = list(optimize(lm, protocol, cases(4, 2), settings, find_stopping_rule("strict"), batch_size=4))
+    solved = [result for result in results if result.status == "solved"]
+    assert solved
+    for result in solved:
+        assert result.margin >= SAFE_MARGIN
+        assert climb_ladder(lm, protocol, result.vectors, result.case.ids)["exact"]
+
+
+def test_kuratov_rule_stops_at_accuracy_one_or_out_of_patience():
+    lm, protocol = make_lm("llama"), find_protocol("kuratov2025")
+    hopeless = StoppingRule("short", min_margin=math.inf, patience_steps=7)
+    (result,) = optimize(lm, protocol, cases(1, 30), AdamW(lr=0.0, max_steps=50), hopeless, batch_size=1)
+    assert (result.status, result.n_steps) == ("patience", 8)
+    (result,) = optimize(
+        lm, protocol, cases(1, 2), AdamW(lr=0.1, max_steps=500), STOPPING_RULES["kuratov2025"], batch_size=1
+    )
+    assert (result.status, result.n_correct_mem) == ("solved", 1)
+
+
+def test_a_loss_that_is_not_finite_ends_its_row_and_spares_the_others():
+    lm, protocol = make_lm("llama"), find_protocol("kuratov2025")
+    some = cases(3, 4)
+
+    class Poisoned(Protocol):
+        def predict(self, lm, vectors, ids):
+            logits = super().predict(lm, vectors, ids)
+            poison = (ids == some[1].ids).all(dim=1).view(-1, 1, 1)
+            return torch.where(poison, torch.nan, logits)
+
+    settings = AdamW(max_steps=20)
+    results = by_key(optimize(lm, Poisoned("poisoned", 1, False), some, settings, NEVER, batch_size=3))
+    assert [results[case.key].status for case in some] == ["budget", "diverged", "budget"]
+    for case in (some[0], some[2]):
+        (alone,) = optimize(lm, protocol, [case], settings, NEVER, batch_size=1)
+        torch.testing.assert_close(results[case.key].vectors, alone.vectors, atol=1e-9, rtol=0)
+
+
+def test_the_random_start_depends_on_the_key_alone():
+    lm = make_lm("llama")
+    one, two = Case("a", random_ids(1, 3)[0]), Case("a", random_ids(1, 9)[0])
+    assert torch.equal(initial_vectors(lm, one), initial_vectors(lm, two))
+    assert not torch.equal(initial_vectors(lm, one), initial_vectors(lm, Case("b", one.ids)))
+    many = initial_vectors(lm, Case("c", one.ids, n_mem=2000))
+    assert many.std().item() == pytest.approx(lm.embedding_std, rel=0.02)
+
+
+def test_gemma_starts_on_the_scale_that_its_inputs_have():
+    lm = make_lm("gemma3")
+    assert lm.embedding_std == pytest.approx(4 * lm.model.get_input_embeddings().weight.std().item(), rel=0.01)
+
+
+def test_projected_opt_takes_vectors_of_its_embedding_width():
+    assert make_lm("opt_projected").d_embed == 8
+    assert make_lm("opt").d_embed == 16
+
+
+def test_side_information_is_counted_in_bits():
+    lm = make_lm("llama")
+    assert find_protocol("strict").side_information_bits(lm, 10) == 16
+    assert find_protocol("kuratov2025").side_information_bits(lm, 10) == pytest.approx(16 + math.log2(40))
+
+
+def test_a_protocol_without_start_token_is_refused():
+    lm = make_lm("llama")
+    headless = type(lm)(**{**lm.__dict__, "start_id": None})
+    with pytest.raises(InputError, match="neither BOS nor EOS"):
+        find_protocol("strict").predict_alone(headless, random_ids(1, 3))
+
+
+@pytest.mark.parametrize("find", [find_protocol, find_stopping_rule])
+def test_unknown_names_are_answered_with_the_known_ones(find):
+    with pytest.raises(InputError, match="'none'; choose from: kuratov2025, strict"):
+        find("none")

@@ -1,0 +1,82 @@
+"""Tiny random models of every architecture that matters here, made in memory; nothing is downloaded."""
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MambaConfig,
+    OlmoConfig,
+    OPTConfig,
+    Qwen3Config,
+)
+
+from paper_lib.lm import FrozenLM, freeze
+
+VOCAB_SIZE = 40
+BASE = {"vocab_size": VOCAB_SIZE, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+SIZES |= {"max_position_embeddings": 64}
+DECODER = BASE | SIZES
+OPT = BASE | {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "ffn_dim": 24,
+    "max_position_embeddings": 64,
+}
+
+CONFIGS = {
+    "gpt_neox": GPTNeoXConfig(**DECODER),
+    "opt": OPTConfig(**OPT, word_embed_proj_dim=16, dropout=0.1),
+    "opt_projected": OPTConfig(**OPT, word_embed_proj_dim=8, do_layer_norm_before=False),  # the shape of OPT-350M
+    "olmo": OlmoConfig(**DECODER),
+    "llama": LlamaConfig(**DECODER),
+    "mamba": MambaConfig(**BASE, hidden_size=16, num_hidden_layers=2, state_size=4),
+    "qwen3": Qwen3Config(**DECODER, num_key_value_heads=1, head_dim=8),
+    "gemma3": Gemma3TextConfig(**DECODER, num_key_value_heads=1, head_dim=8),
+    "gpt2": GPT2Config(**BASE, n_embd=16, n_layer=2, n_head=2, n_positions=64),
+}
+
+
+def make_lm(architecture: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> FrozenLM:
+    """Return a frozen random model, its weights spread enough that tokens matter."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(CONFIGS[architecture], dtype=dtype)
+    spread_weights(model)
+    return freeze(model, fingerprint=f"tiny-{architecture}")
+
+
+@torch.no_grad()
+def spread_weights(model) -> None:
+    """Make the random weights large enough that inputs matter; Mamba's recurrence keeps its own, stable start."""
+    for name, weight in model.named_parameters():
+        if weight.dim() == 2 and "mixer" not in name:
+            weight.normal_(0, 0.3)
+
+
+def random_ids(n_cases: int, length: int, seed: int = 0) -> torch.Tensor:
+    """Return random token ids (case, pos)."""
+    return torch.randint(2, VOCAB_SIZE, (n_cases, length), generator=torch.Generator().manual_seed(seed))
+
+
+def save_tiny_model(folder, **changes):
+    """Write a tiny trained-looking Llama with a byte-level tokenizer in the hub's format; return the folder's path."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bpe = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(["<s>", *alphabet])}, merges=[]))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", clean_up_tokenization_spaces=False)
+    torch.manual_seed(0)
+    config = LlamaConfig(**(DECODER | {"vocab_size": 257, "bos_token_id": 0, "eos_token_id": None} | changes))
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    spread_weights(model)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
