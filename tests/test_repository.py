@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from paper_lib import notebooks
+from paper_lib.config import Sweep
 from paper_lib.paths import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -70,6 +71,11 @@ def test_every_address_of_the_repository_is_the_one_constant():
     for name in ["README.md", "CITATION.cff", *(f"notebooks/{path.name}" for path in notebooks.find_notebooks())]:
         text = (ROOT / name).read_text()
         assert notebooks.retarget_links(text, PROJECT["urls"]["Repository"]) == text, f"{name}: run `make links`"
+
+
+def test_the_readmes_sweep_is_a_valid_one():
+    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert Sweep(**yaml.safe_load(example)).name == "my-sweep"
 
 
 def test_readme_links_resolve():
