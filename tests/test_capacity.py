@@ -114,6 +114,7 @@ def test_paper_convention_pools_cases_up_to_99_percent_over_all_lengths(six_case
     assert row["info_gain_nats_std"] == pytest.approx(gains.std(ddof=1))
     tokens = [(0.99 - 3 / 15) * 16, (0.8 - 8 / 31) * 32, (0.6 - 6 / 31) * 32]
     assert row["token_gain_mean"] == pytest.approx(np.mean(tokens))
+    assert row["token_gain_std"] == pytest.approx(np.std(tokens, ddof=1))
     assert (row["n_cases"], row["n_texts"]) == (3, 2)
 
 
@@ -128,6 +129,19 @@ def test_sums_convention_takes_the_first_length_without_a_solved_text_and_minimu
     row = capacity.compute_gains(six_cases, convention="sums").iloc[0]
     assert row["gain_length_tokens"] == 32
     assert row["info_gain_nats_mean"] == pytest.approx(np.mean([80 - 38, 90 - 54]))
+
+
+def test_exact_and_sums_look_at_different_successes(six_cases):
+    six_cases["exact"] = six_cases["exact"] & (six_cases["length"] == 8)  # still solved at 16, no longer exact
+    gains = {c: capacity.compute_gains(six_cases, convention=c).iloc[0] for c in ("exact", "sums")}
+    assert (gains["exact"]["gain_length_tokens"], gains["sums"]["gain_length_tokens"]) == (16, 32)
+    assert gains["exact"]["info_gain_nats_mean"] == pytest.approx(np.mean([40 - 2, 44 - 5]))
+
+
+def test_exact_gains_of_untested_cases_are_null(points):
+    gains = capacity.compute_gains(points[points["source"] == "pg19"], convention="exact")
+    assert gains["info_gain_nats_mean"].isna().all()
+    assert (gains["n_cases"] == 0).all()
 
 
 def test_gains_are_null_where_the_convention_is_undefined(six_cases):

@@ -137,6 +137,14 @@ def test_in_place_execution_is_canonical_and_repeatable(tmp_path):
     assert [(output.name, output.text) for output in outputs] == [("stdout", "0\n1\n2\n")]
 
 
+def test_a_kernel_runs_in_the_notebooks_folder_over_local_sockets(tmp_path):
+    source = "import os\nfrom ipykernel.connect import get_connection_info\n"
+    source += "print(os.getcwd(), get_connection_info(unpack=True)['transport'])"
+    path = write_notebook(tmp_path / "n.ipynb", source, out=tmp_path)
+    notebooks.execute_notebook(path)
+    assert notebooks.read_notebook(path).cells[1].outputs[0].text == f"{tmp_path} ipc\n"
+
+
 def test_canonical_form_forgets_what_changes_from_run_to_run():
     def noisy(count, stamp):
         cell = new_code_cell(

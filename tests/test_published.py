@@ -136,6 +136,45 @@ def test_text_bytes_exist_only_where_the_density_was_measured(table, models):
     assert largest["text_bytes_per_vector"] == pytest.approx(6841, abs=1)
 
 
+def test_text_bytes_are_per_vector(table, models):
+    row = table.query("model == 'EleutherAI/pythia-160m' and n_mem == 4").iloc[0]
+    density = models.set_index("model").loc["EleutherAI/pythia-160m", "tokens_per_byte"]
+    assert row["text_bytes_per_vector"] == pytest.approx(384 / 4 / density)
+    assert row["vector_bytes"] == 2 * 768
+
+
+def test_capacity_table_holds_recomputed_gains_in_nats_and_bits(points, table):
+    gains = capacity.compute_gains(published.select_complete(points), convention="paper").set_index(["model", "source"])
+    rows = table.query("convention == 'paper' and n_mem == 1").set_index(["model", "source"]).loc[gains.index]
+    np.testing.assert_array_equal(rows["info_gain_nats_mean"], gains["info_gain_nats_mean"])
+    np.testing.assert_array_equal(rows["info_gain_nats_std"], gains["info_gain_nats_std"])
+    bits = table["info_gain_nats_mean"] * np.log2(np.e)
+    np.testing.assert_allclose(table["info_gain_bits_mean"], bits)
+
+
+def test_capacity_table_names_criterion_and_texts(table):
+    random = table["source"] == "random"
+    assert (table.loc[random, "criterion"] == "longest_solved_text").all()
+    assert (table.loc[~random, "criterion"] == "mean_tf_accuracy>=0.99").all()
+    assert (table.loc[~random, "n_texts"] == 50).all()
+    counted = table[random].set_index("model")["n_texts"]
+    assert (counted[list(published.COMPLETE_RANDOM_PANELS)] == 100).all()
+    assert counted.drop(list(published.COMPLETE_RANDOM_PANELS)).isna().all()
+
+
+def test_models_have_the_papers_names_and_stale_rows_their_first_numbers(models):
+    assert "Sheared-LLaMA-1.3B" in set(models["name"])
+    stale = published.load_stale_capacities().set_index("model")["max_tokens"]
+    assert stale.to_dict() == {"EleutherAI/pythia-2.8b": 129, "facebook/opt-1.3b": 116}
+
+
+def test_inferred_text_identities_carry_their_probability(points):
+    books = points[points["source"] == "pg19"]
+    certain = books["sample_idx_prob"] > 0.95
+    assert 0.9 < certain.mean() < 1
+    assert books["sample_idx_prob"].between(0, 1).all()
+
+
 def test_nothing_is_averaged_over_cut_off_random_panels(points):
     complete = published.select_complete(points)
     assert set(complete.loc[complete["source"] == "random", "model"]) == set(published.COMPLETE_RANDOM_PANELS)

@@ -154,6 +154,8 @@ def test_bootstrap_is_repeatable_and_can_be_switched_off():
         for seed in (0, 0, 1)
     ]
     assert runs[0] == runs[1] != runs[2]
+    one_text = stats.bootstrap_clusters(np.zeros(50), stats.weighted_mean(values), n_resamples=100, seed=0)
+    assert math.isnan(one_text.low), "one cluster says nothing about the spread between clusters"
     off = stats.bootstrap_clusters(np.arange(50), stats.weighted_mean(values), n_resamples=0, seed=0)
     assert math.isnan(off.low)
     assert off.value == runs[0].value
@@ -198,6 +200,16 @@ def test_entropy_test_recovers_the_slope(simulated, slope):
     row = stats.compute_entropy_test(simulated("entropy", slope), n_resamples=200, seed=0).iloc[0]
     assert row["slope_free"] == pytest.approx(slope)
     assert (abs(row["slope1_r2"] - 1) < 1e-9) == (slope == 1)
+
+
+def test_entropy_test_resamples_texts_not_points(simulated):
+    cases = simulated("length").assign(book=lambda f: f["text_id"].astype(str).str[:1])
+    texts = stats.compute_entropy_test(cases, n_resamples=300, seed=0).iloc[0]
+    books = stats.compute_entropy_test(cases, cluster="book", n_resamples=300, seed=0).iloc[0]
+    points = stats.compute_entropy_test(cases.assign(p=range(400)), cluster="p", n_resamples=300, seed=0).iloc[0]
+    limits = {tuple(row[["auc_within_low", "auc_within_high"]]) for row in (texts, books, points)}
+    assert len(limits) == 3
+    assert texts["n_points"] == 400
 
 
 def test_entropy_test_leaves_out_what_needs_lengths_when_there_are_none(simulated):
