@@ -184,8 +184,9 @@ def _run(path, copy, parameters):
         except PapermillExecutionError as error:
             write_bytes(copy, unfinished.read_bytes())
             reason = f"{error.ename}: {error.evalue}".splitlines()[0]
+            number = error.exec_count - bool(parameters)  # as the notebook counts, without the injected cell
             place, trace = relative_to_root(path), relative_to_root(copy)
-            raise InputError(f"{place}, cell [{error.exec_count}]: {reason} (full trace: {trace})") from None
+            raise InputError(f"{place}, cell [{number}]: {reason} (full trace: {trace})") from None
     for cell in executed.cells:
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":

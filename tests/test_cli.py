@@ -10,6 +10,7 @@ from safetensors.numpy import save
 from tiny import save_tiny_model
 
 from paper_lib import engine
+from paper_lib.__main__ import main
 from paper_lib.manifest import write_manifest
 from paper_lib.paths import BUILD, ROOT
 from paper_lib.runs import Store, freeze, load_vectors
@@ -78,6 +79,14 @@ def test_a_sweep_runs_freezes_and_decodes_from_the_command_line(tmp_path, monkey
     write_manifest(data)
     assert len(engine.check_vectors(data, report=lambda line: None)) == len(swapped) > 1
     shutil.rmtree(store.folder)
+
+
+def test_verify_fails_with_one_line_per_problem(monkeypatch, capsys):
+    monkeypatch.setattr("paper_lib.verify.verify", lambda report: ["data/a.csv is missing", "figures/b.pdf differs"])
+    monkeypatch.setattr(sys, "argv", ["paper_lib", "verify", "--no-decode"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == "error: data/a.csv is missing\nerror: figures/b.pdf differs"
 
 
 def test_unknown_command_and_no_command_do_not_succeed():

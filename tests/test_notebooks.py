@@ -298,6 +298,52 @@ def test_verify_says_why_bytes_may_differ(monkeypatch):
     assert "matplotlib is 0.0, the lock has" in verify.why_not_reference_platform()
 
 
+@pytest.fixture
+def small_house(tmp_path, monkeypatch):
+    """Return a notebook and its committed product, which `verify` takes for the whole repository."""
+    figures = tmp_path / "figures"
+    source = "import pandas as pd\nfrom pathlib import Path\nfrom paper_lib import tables\n"
+    source += "tables.save_table(pd.DataFrame({'a': [1.5]}), 'table_a', OUT_DIR)"
+    path = write_notebook(tmp_path / "n.ipynb", source, out=figures)
+    notebooks.execute_notebook(path)
+    monkeypatch.setattr(verify, "find_notebooks", lambda: [path])
+    monkeypatch.setattr(verify, "FIGURES", figures)
+    monkeypatch.setattr(verify, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(verify, "why_not_reference_platform", lambda: "")
+    return path, figures / "table_a.csv"
+
+
+def test_verify_is_silent_when_all_is_well_and_says_how_it_compared(small_house, monkeypatch):
+    said = []
+    assert verify.verify(said.append) == []
+    assert "byte for byte" in said[-1]
+    monkeypatch.setattr(verify, "why_not_reference_platform", lambda: "this is a toaster")
+    assert verify.verify(said.append) == []
+    assert "numbers of the CSV tables, since this is a toaster" in said[-1]
+
+
+def test_verify_names_an_edited_product_and_an_edited_notebook(small_house, monkeypatch):
+    path, product = small_house
+    product.write_text("a\n1.6\n")
+    path.write_text(path.read_text().replace("1.50", "1.60"))
+    problems = verify.verify(lambda line: None)
+    assert len(problems) == 2
+    assert problems[0].startswith("figures/table_a.csv differs")
+    assert "n.ipynb differs from its execution" in problems[1]
+    monkeypatch.setattr(verify, "why_not_reference_platform", lambda: "this is a toaster")
+    (problem,) = verify.verify(lambda line: None)
+    assert "table_a.csv, column a: differs" in problem
+
+
+def test_verify_stops_at_changed_data_and_names_a_failing_notebook(small_house, monkeypatch):
+    path, _ = small_house
+    path.write_text(path.read_text().replace("import pandas as pd", "import nothing_of_that_name"))
+    (problem,) = verify.verify(lambda line: None)
+    assert "n.ipynb, cell [2]: ModuleNotFoundError" in problem
+    monkeypatch.setattr(verify, "check_manifest", lambda: ["data/x.csv does not match"])
+    assert verify.verify(lambda line: None) == ["data/x.csv does not match"]
+
+
 def test_save_calls_name_their_product_literally(notebook):
     for cell in notebook.cells:
         for node in ast.walk(ast.parse(cell.source)) if cell.cell_type == "code" else []:
