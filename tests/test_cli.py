@@ -81,6 +81,16 @@ def test_a_sweep_runs_freezes_and_decodes_from_the_command_line(tmp_path, monkey
     shutil.rmtree(store.folder)
 
 
+def test_a_stamp_carries_a_make_rule_of_its_products(tmp_path):
+    stamp = tmp_path / "n.done"
+    result = run("execute", N, "-p", "OUT_DIR=build/test_stamp", "--stamp", str(stamp))
+    assert result.returncode == 0, result.stderr
+    rule, products = stamp.with_suffix(".d").read_text().splitlines()
+    assert rule.startswith(f"{stamp}: build/test_stamp/fig_scaling_vectors.pdf ")
+    assert products == rule.partition(": ")[2] + ":"
+    assert stamp.is_file()
+
+
 def test_verify_fails_with_one_line_per_problem(monkeypatch, capsys):
     monkeypatch.setattr("paper_lib.verify.verify", lambda report: ["data/a.csv is missing", "figures/b.pdf differs"])
     monkeypatch.setattr(sys, "argv", ["paper_lib", "verify", "--no-decode"])

@@ -85,6 +85,35 @@ def test_landscape_refuses_an_unknown_proof(rows, ax):
         PLOTS["landscape"](rows.assign(proof="trust me"), ax)
 
 
+def test_intervals_span_their_limits_beside_the_reference(rows, ax):
+    figures.plot_intervals(rows, x="value", low="low", high="high", ax=ax, reference=0.7)
+    drawn = [tuple(line.get_xdata()) for line in ax.lines]
+    assert drawn[0] == (0.7, 0.7)
+    assert drawn[1:] == [(0.5, 1.5), (1.0,), (1.5, 2.5), (2.0,)]
+
+
+def test_scaling_draws_proportionality_from_the_first_point(ax):
+    data = {"origin": "published", "model": "m", "family": "Pythia", "n_mem": [1, 2, 8], "gain": [10.0, 18, 60]}
+    figures.plot_scaling(pd.DataFrame(data), x="n_mem", y="gain", ax=ax)
+    assert list(ax.lines[0].get_ydata()) == [10, 20, 80]
+    assert list(ax.lines[1].get_ydata()) == [10, 18, 60]
+
+
+def test_theory_lines_are_shares_of_the_theory(rows, ax):
+    figures.plot_against_theory(rows, x="high", y="value", ax=ax, shares=(0.2,))
+    (zero, edge), (start, end) = ax.lines[0].get_xdata(), ax.lines[0].get_ydata()
+    assert (zero, start) == (0, 0)
+    assert end == pytest.approx(0.2 * edge)
+
+
+def test_entropy_ticks_count_thousands(rows, ax):
+    PLOTS["entropy"](rows.assign(value=[1000.0, 4000.0]), ax)
+    ax.figure.canvas.draw()
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert {"1", "2", "4"} & set(labels)
+    assert max(float(label) for label in labels) < 10
+
+
 def test_missing_bar_is_said_in_words(rows, ax):
     figures.plot_bars(rows, x="none", ax=ax)
     assert [text.get_text() for text in ax.texts] == ["not published"] * 2
@@ -121,9 +150,10 @@ def test_an_unchanged_figure_is_not_written_again(rows, tmp_path):
 
 
 def test_the_users_own_style_does_not_leak_in(ax):
-    plt.rcParams["axes.facecolor"] = "red"
+    ours = dict(plt.rcParams)
+    plt.rcParams.update({"axes.facecolor": "red", "axes.titleweight": "bold", "savefig.transparent": True})
     figures.use_style()
-    assert plt.rcParams["axes.facecolor"] != "red"
+    assert dict(plt.rcParams) == ours
 
 
 def test_family_colours_stay_apart_for_colour_blind_eyes():
