@@ -11,6 +11,9 @@ NOTEBOOKS := $(filter-out notebooks/00_%,$(wildcard notebooks/[0-9][0-9]_*.ipynb
 STAMPS    := $(NOTEBOOKS:notebooks/%.ipynb=build/stamps/%.done)
 LIBRARY   := $(wildcard paper_lib/*.py)
 DATA      := $(shell find data -type f ! -name '.*')
+# Rewritten when a file comes or goes, so that a file that is gone counts as a change.
+FILES     := build/files.list
+$(shell mkdir -p build; echo $(LIBRARY) $(DATA) | cmp -s - $(FILES) || echo $(LIBRARY) $(DATA) > $(FILES))
 
 .DELETE_ON_ERROR:
 .PHONY: help reproduce test live verify html lint bench manifest links lock clean
@@ -24,7 +27,7 @@ reproduce: $(STAMPS) ## execute the notebooks: every figure and table of the pap
 # Each stamp depends on the products it made (build/stamps/*.d), so one that is deleted or edited is made again.
 -include $(wildcard build/stamps/*.d)
 
-build/stamps/%.done: notebooks/%.ipynb $(LIBRARY) $(DATA) $(VENV)/.light
+build/stamps/%.done: notebooks/%.ipynb $(LIBRARY) $(DATA) $(FILES) $(VENV)/.light
 	@$(PY) -m paper_lib execute $< --stamp $@
 
 test: $(VENV)/.full ## run the test suite

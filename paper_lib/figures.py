@@ -22,8 +22,7 @@ from .errors import InputError, require_columns, unknown_name
 from .paths import FIGURES
 from .tables import format_number, write_bytes
 
-COLUMN_WIDTH_INCHES = 3.03  # one column of the ACL page
-TEXT_WIDTH_INCHES = 6.30  # both columns
+TEXT_WIDTH_INCHES = 6.30  # of the ACL page, both columns
 
 FAMILY_COLOURS = {
     "Pythia": "#0072B2",
@@ -143,7 +142,7 @@ def plot_entropy(data: pd.DataFrame, *, x: str, y: str, hue: str = "length", ax,
     ax.set_xlim(0)
     ax.set_ylim(0)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
         axis.set_major_formatter(FuncFormatter(lambda nats, _: f"{nats / 1000:g}"))
     return ax
 

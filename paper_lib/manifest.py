@@ -31,7 +31,7 @@ def _parse(data: Path) -> dict[str, str]:
             f"{relative_to_root(path)} is missing; restore it with `git checkout {relative_to_root(path)}`"
         )
     digests = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         digest, separator, name = line.partition("  ")
         if not separator or len(digest) != 64 or not name:
             raise InputError(
@@ -39,6 +39,11 @@ def _parse(data: Path) -> dict[str, str]:
             )
         digests[name] = digest
     return digests
+
+
+def list_files(folder: Path, data: Path = DATA) -> list[Path]:
+    """Return the files that the manifest lists directly in ``folder``, sorted, whether or not they are there."""
+    return sorted(data / name for name in _parse(data) if (data / name).parent == folder)
 
 
 def read_bytes(path: Path, data: Path = DATA) -> bytes:
@@ -55,7 +60,7 @@ def read_bytes(path: Path, data: Path = DATA) -> bytes:
     content = path.read_bytes()
     if _sha256(content) != recorded:
         raise InputError(
-            f"{shown} does not match its hash in {MANIFEST_NAME}; "
+            f"{shown} and its hash in {MANIFEST_NAME} do not match; "
             f"restore it with `git checkout {shown}`, or run `make manifest` if the change is meant"
         )
     return content
@@ -84,7 +89,7 @@ def check_manifest(data: Path = DATA) -> list[str]:
         f"{relative_to_root(data / name)} is not listed in {MANIFEST_NAME}" for name in present.keys() - recorded.keys()
     ]
     problems += [
-        f"{relative_to_root(path)} does not match its hash in {MANIFEST_NAME}"
+        f"{relative_to_root(path)} and its hash in {MANIFEST_NAME} do not match"
         for name, path in present.items()
         if name in recorded and _sha256(path.read_bytes()) != recorded[name]
     ]

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from IPython.core.inputtransformer2 import TransformerManager
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
@@ -53,6 +55,7 @@ def execute_notebook(path: Path, parameters: dict | None = None, out_dir: Path |
     it was.
     """
     notebook = read_notebook(path)
+    names = list_products(notebook)
     variant = dict(parameters or {})
     if out_dir:
         variant["OUT_DIR"] = str(out_dir)
@@ -61,9 +64,15 @@ def execute_notebook(path: Path, parameters: dict | None = None, out_dir: Path |
     defaults = read_parameters(notebook)
     _check_parameters(path, variant, defaults)
     copy = (Path(out_dir) if out_dir else BUILD / "executed") / path.name
-    canonical = nbformat.writes(make_canonical(_run(path, copy, variant))) + "\n"
     directory = ROOT / (defaults | variant)["OUT_DIR"]
-    products = [directory / name for name in list_products(notebook)]
+    products = [directory / name for name in names]
+    before = {product: product.read_bytes() for product in products if product.is_file()}
+    try:
+        canonical = nbformat.writes(make_canonical(_run(path, copy, variant))) + "\n"
+    except InputError:
+        for product, content in before.items():  # figures of a failed run would not match the notebook
+            write_bytes(product, content)
+        raise
     if missing := [relative_to_root(product) for product in products if not product.is_file()]:
         raise InputError(
             f"{relative_to_root(path)} ran but did not write {', '.join(missing)}; call its save functions"
@@ -79,8 +88,10 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     if not path.is_file():
         raise unknown_name("notebook", str(path), [relative_to_root(known) for known in find_notebooks()])
     try:
-        return nbformat.read(path, as_version=4)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError):
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        return notebook
+    except (ValueError, TypeError, AttributeError, KeyError):  # not JSON, not UTF-8, not the format of a notebook
         shown = relative_to_root(path)
         raise InputError(f"{shown} is not a notebook; restore it with `git checkout {shown}`") from None
 
@@ -91,12 +102,14 @@ def read_parameters(notebook: nbformat.NotebookNode) -> dict:
     if len(cells) != 1:
         raise InputError(f"a notebook needs one cell tagged `parameters`, this one has {len(cells)}")
     parameters = {}
-    for statement in ast.parse(cells[0].source).body:
+    for statement in _parse(cells[0]).body:
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         try:
             parameters[targets[0].id] = ast.literal_eval(statement.value)
         except (AttributeError, ValueError):
             raise InputError(f"parameters cell: `{ast.unparse(statement)}` is not `NAME = literal`") from None
+    if not isinstance(parameters.get("OUT_DIR"), str):
+        raise InputError('parameters cell: needs `OUT_DIR = "figures"`, where figures and tables go')
     return parameters
 
 
@@ -104,10 +117,13 @@ def list_products(notebook: nbformat.NotebookNode) -> list[str]:
     """Return the file names that a notebook saves, read from its calls of save_figure, save_table and save_verdict."""
     names = []
     for cell in notebook.cells:
-        for node in ast.walk(ast.parse(cell.source)) if cell.cell_type == "code" else []:
+        for node in ast.walk(_parse(cell)) if cell.cell_type == "code" else []:
             saver = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
             if saver in EXTENSIONS:
-                names += [ast.literal_eval(node.args[1]) + extension for extension in EXTENSIONS[saver]]
+                name = node.args[1] if len(node.args) > 1 else None
+                if not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
+                    raise InputError(f'`{ast.unparse(node)}`: name the product literally: {saver}(..., "name", out)')
+                names += [name.value + extension for extension in EXTENSIONS[saver]]
     return names
 
 
@@ -151,6 +167,13 @@ def retarget_links(text: str, url: str) -> str:
     return text
 
 
+def _parse(cell):
+    try:
+        return ast.parse(TransformerManager().transform_cell(cell.source))  # magics become calls
+    except SyntaxError as error:
+        raise InputError(f"cell `{cell.source.splitlines()[0]}`, line {error.lineno}: {error.msg}") from None
+
+
 def _check_parameters(path, given, defaults):
     for name, value in given.items():
         if name not in defaults:
@@ -187,6 +210,8 @@ def _run(path, copy, parameters):
             number = error.exec_count - bool(parameters)  # as the notebook counts, without the injected cell
             place, trace = relative_to_root(path), relative_to_root(copy)
             raise InputError(f"{place}, cell [{number}]: {reason} (full trace: {trace})") from None
+        except DeadKernelError:
+            raise InputError(f"{relative_to_root(path)}: the kernel died; is there enough memory?") from None
     for cell in executed.cells:
         for output in cell.get("outputs", []):
             if output.output_type == "stream" and output.name == "stderr":
@@ -196,7 +221,9 @@ def _run(path, copy, parameters):
 
 def _local_sockets(directory):
     # Files of our own instead of TCP ports, which another process may take between being chosen and being used.
-    return Config(KernelManager={"transport": "ipc", "ip": f"{directory}/kernel"} if os.name == "posix" else {})
+    # A socket's path may have about 100 characters; with a longer one ports must do.
+    local = os.name == "posix" and len(directory) < 80
+    return Config(KernelManager={"transport": "ipc", "ip": f"{directory}/kernel"} if local else {})
 
 
 def _join_streams(outputs):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .capacity import CASE_COLUMNS, GROUP_COLUMNS, compute_gains, decoding_capacity, nats_to_bits
 from .errors import InputError, unknown_name
-from .manifest import read_csv
+from .manifest import list_files, read_csv
 from .paths import PUBLISHED
 
 PROTOCOL = "kuratov2025"
@@ -138,8 +138,8 @@ def load_ablations(experiment: str) -> pd.DataFrame:
 
 
 def load_followup(name: str) -> pd.DataFrame:
-    """Return the numbers of a later paper: data/published/followups/<name>.csv (see the README there)."""
-    known = sorted(p.stem for p in (PUBLISHED / "followups").glob("*.csv"))
+    """Return the numbers of a later paper: data/published/followups/<name>.csv (columns: data/README.md)."""
+    known = [path.stem for path in list_files(PUBLISHED / "followups")]
     if name not in known:
         raise unknown_name("follow-up table", name, known)
     return read_csv(PUBLISHED / "followups" / f"{name}.csv")
@@ -150,6 +150,7 @@ def _family(name):
 
 
 def _filter(points, models, source):
+    models = [models] if isinstance(models, str) else models
     for kind, column, wanted in (("model", "model", models), ("source", "source", source and [source])):
         for name in wanted or []:
             if name not in set(points[column]):

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .capacity import select_unsolved
 from .errors import InputError, require_columns
 
 CONFIDENCE_LEVEL = 0.95
@@ -93,6 +92,8 @@ def bootstrap_clusters(
     the statistic is undefined (NaN) are left out. The limits are NaN for ``n_resamples`` = 0 or a sample of one
     cluster.
     """
+    if n_resamples < 0 or seed < 0:
+        raise InputError(f"n_resamples {n_resamples}, seed {seed}: both must be 0 or more")
     cluster = np.asarray(cluster)
     sample = np.zeros(len(cluster)) if sample is None else np.asarray(sample)
     members = [np.flatnonzero(sample == name) for name in np.unique(sample)]
@@ -133,15 +134,25 @@ def weighted_mean(values) -> Callable[[np.ndarray], np.ndarray]:
     return lambda weights: weights @ values / weights.sum(axis=1)
 
 
-def weighted_slope(x, y) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the bootstrap statistic that fits the least-squares slope of y on x."""
+def weighted_slope(x, y, stratum=None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the bootstrap statistic that fits the least-squares slope of y on x.
+
+    With ``stratum`` (point,) each stratum has an intercept of its own, so only differences within a stratum count.
+    """
     x, y = _pairs(x, y)
     x, y = x - x.mean(), y - y.mean()  # the slope does not move; the sums below lose fewer digits
+    stratum = np.zeros(len(x)) if stratum is None else np.asarray(stratum)
+    members = [stratum == name for name in np.unique(stratum)]
 
     def slope(weights):
-        total, sx, sy = weights.sum(axis=1), weights @ x, weights @ y
+        covariance = variance = 0.0
+        for inside in members:
+            w, u, v = weights[:, inside], x[inside], y[inside]
+            total = np.maximum(w.sum(axis=1), 1)  # an absent stratum adds nothing
+            covariance = covariance + w @ (u * v) - (w @ u) * (w @ v) / total
+            variance = variance + w @ u**2 - (w @ u) ** 2 / total
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (total * (weights @ (x * y)) - sx * sy) / (total * (weights @ x**2) - sx**2)
+            return np.where(variance > 0, covariance / variance, np.nan)
 
     return slope
 
@@ -201,6 +212,34 @@ def compute_entropy_test(cases: pd.DataFrame, *, cluster: str = "text_id", n_res
     return pd.DataFrame(rows, columns=ENTROPY_TEST_COLUMNS)
 
 
+def compute_slopes(cases: pd.DataFrame, *, cluster: str = "text_id", n_resamples: int, seed: int) -> pd.DataFrame:
+    """Fit y on x over unsolved cases in three ways, one row per model: does the gain depend on the text, or on length?
+
+    ``pooled`` is the free slope of ``compute_entropy_test``; ``within`` lets every length have its own intercept;
+    ``beyond`` takes only lengths at which no case is solved, where no gain is capped by the text's own entropy. Each
+    with ``_low`` and ``_high``; null where fewer than three cases are left. 1 means that the gain is constant.
+    """
+    rows = []
+    for (origin, model, source), group in cases.dropna(subset=["length"]).groupby(["origin", "model", "source"]):
+        unsolved = group[~group["solved"].astype(bool)]
+        solved_lengths = group.loc[group["solved"].astype(bool), "length"].unique()
+        beyond = unsolved[~unsolved["length"].isin(solved_lengths)]
+        row = {"origin": origin, "model": model, "source": source}
+        for name, part, stratum in (
+            ("pooled", unsolved, None),
+            ("within", unsolved, "length"),
+            ("beyond", beyond, None),
+        ):
+            fit = Interval(float("nan"))
+            if len(part) > 2:
+                levels = None if stratum is None else part[stratum].astype(int)
+                slope = weighted_slope(part["paper_ce_lm_nats"], part["paper_ce_mem_nats"], levels)
+                fit = bootstrap_clusters(part[cluster], slope, n_resamples=n_resamples, seed=seed)
+            row |= {name: fit.value, f"{name}_low": fit.low, f"{name}_high": fit.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def _entropy_test(group, cluster, n_resamples, seed):
     def interval(points, statistic):
         return bootstrap_clusters(points[cluster], statistic, n_resamples=n_resamples, seed=seed)
@@ -208,7 +247,7 @@ def _entropy_test(group, cluster, n_resamples, seed):
     solved, entropy = group["solved"], group["paper_ce_lm_nats"]
     by_entropy = weighted_auc(solved, -entropy)
     row = {"auc_entropy": float(by_entropy(np.ones((1, len(group))))[0]), "n_points": len(group)}
-    unsolved = select_unsolved(group)
+    unsolved = group[~group["solved"].astype(bool)]
     if len(unsolved) > 1:
         x, y = unsolved["paper_ce_lm_nats"], unsolved["paper_ce_mem_nats"]
         unit, free = fit_unit_slope(x, y), interval(unsolved, weighted_slope(x, y))

@@ -116,7 +116,8 @@ def compare(quantity: str, published, here, *, tolerance: float, unit: str = "",
         "unit": unit,
         "published": _format_single(published[0]) if single else f"{len(published)} values",
         "here": _format_single(here[0]) if single else "",
-        "largest difference": float(difference.max()),
+        # to the precision of the data: what is below is rounding, and rounding differs between processors
+        "largest difference": round(float(difference.max()), 6),
         "tolerance": float(tolerance),
         "verdict": verdict,
     }
@@ -144,4 +145,6 @@ def _tabulate(frame, style):
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
     align = ["right" if is_number else "left" for is_number in numeric]
     headers = [str(column).replace("_", " ") for column in frame.columns]
+    if style.startswith("latex"):
+        cells = [[cell.replace("≥", ">=") for cell in row] for row in cells]  # pdflatex has no such letter
     return tabulate(cells, headers=headers, tablefmt=style, disable_numparse=True, colalign=align)

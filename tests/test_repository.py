@@ -16,9 +16,14 @@ from paper_lib.paths import ROOT
 
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
 PINS = re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
 LOCK = {canonicalize_name(name): version for name, version in PINS}
+
+
+@pytest.fixture(scope="module")
+def tracked():
+    """Names of all files of a checkout; there is no such list in an unpacked archive."""
+    return subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def requirement_names(requirements):
@@ -109,7 +114,7 @@ def test_continuous_integration_calls_the_readmes_commands():
 def test_make_knows_when_to_execute_again(tmp_path):
     # A stamp goes stale by its notebook, the library, the data, and a product that is gone or edited.
     rule = re.search(r"^build/stamps/%\.done: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
-    assert rule == "notebooks/%.ipynb $(LIBRARY) $(DATA) $(VENV)/.light"
+    assert rule == "notebooks/%.ipynb $(LIBRARY) $(DATA) $(FILES) $(VENV)/.light"
     makefile = "-include n.d\nn.done: n.ipynb\n\t@touch n.done; echo ran\n"
     (tmp_path / "Makefile").write_text(makefile)
     (tmp_path / "n.d").write_text("n.done: a.csv\na.csv:\n")
@@ -121,11 +126,11 @@ def test_make_knows_when_to_execute_again(tmp_path):
     assert "ran" in subprocess.run(make, capture_output=True, text=True, check=True).stdout
 
 
-def test_tracked_tree_is_small_and_holds_no_pickle():
-    files = [ROOT / name for name in TRACKED if name]
+def test_tracked_tree_is_small_and_holds_no_pickle(tracked):
+    files = [ROOT / name for name in tracked]
     assert sum(path.stat().st_size for path in files if path.exists()) < 35e6
     assert [path for path in files if path.suffix in {".pkl", ".pickle", ".pt", ".bin"}] == []
 
 
-def test_no_working_file_is_tracked():
-    assert [name for name in TRACKED if name.startswith(("build/", ".venv/")) or name.endswith(".partial")] == []
+def test_no_working_file_is_tracked(tracked):
+    assert [name for name in tracked if name.startswith(("build/", ".venv/")) or name.endswith(".partial")] == []
