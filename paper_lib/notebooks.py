@@ -91,7 +91,13 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
         return notebook
-    except (ValueError, TypeError, AttributeError, KeyError):  # not JSON, not UTF-8, not the format of a notebook
+    except (
+        nbformat.ValidationError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+    ):  # not JSON, not UTF-8, not the format of a notebook
         shown = relative_to_root(path)
         raise InputError(f"{shown} is not a notebook; restore it with `git checkout {shown}`") from None
 

@@ -9,6 +9,7 @@ import sys
 import time
 
 import nbformat
+import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -72,6 +73,11 @@ def test_parameters_are_literals_and_say_where_products_go(notebook):
     assert notebooks.read_parameters(notebook)["OUT_DIR"] == "figures"
 
 
+def test_papermill_knows_every_parameter(path, notebook):
+    # A second "=" on a line, as in a comment, hides a parameter from papermill.
+    assert set(papermill.inspect_notebook(str(path))) == set(notebooks.read_parameters(notebook))
+
+
 def test_is_committed_executed_in_canonical_form(path, notebook):
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
     assert path.read_text() == nbformat.writes(notebooks.make_canonical(notebook)) + "\n"
@@ -104,6 +110,18 @@ def test_runs_with_other_parameters_and_touches_nothing_committed(path, notebook
     assert {product.name for product in executed.products} == set(notebooks.list_products(notebook))
     assert all(product.stat().st_size for product in executed.products)
     assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("01_decoding_capacity", {"MODELS": ["facebook/opt-1.3b"]}),
+        ("02_entropy_cutoff", {"N_RESAMPLES": 0}),
+        ("05_text_sources", {"N_RESAMPLES": 0}),
+    ],
+)
+def test_documented_special_values_work(name, parameters, tmp_path):
+    assert notebooks.execute_notebook(NOTEBOOKS / f"{name}.ipynb", parameters, out_dir=tmp_path).products
 
 
 def test_set_up_finds_the_repository_without_an_installation(tmp_path):
@@ -176,6 +194,38 @@ def test_a_failing_cell_is_named_and_the_notebook_stays(tmp_path):
     assert "no such luck" in (BUILD / "executed" / "n.ipynb").read_text()
 
 
+def test_a_failed_run_takes_its_new_products_back(tmp_path):
+    product = tmp_path / "table_a.csv"
+    product.write_text("a\n1\n")
+    source = "import pandas as pd\nfrom paper_lib import tables\n"
+    source += "tables.save_table(pd.DataFrame({'a': [2]}), 'table_a', OUT_DIR)\nraise ValueError('after saving')"
+    path = write_notebook(tmp_path / "n.ipynb", source, out=tmp_path)
+    with pytest.raises(InputError, match="after saving"):
+        notebooks.execute_notebook(path)
+    assert product.read_text() == "a\n1\n"
+
+
+@pytest.mark.parametrize(
+    ("sources", "says"),
+    [
+        (["save_table(frame, name)"], r"name the product literally: save_table"),
+        (["save_figure(figure, name='fig_a')"], "name the product literally: save_figure"),
+        (["x = ("], "cell `x = \\(`, line 1: "),
+        (["import os; os._exit(1)"], "the kernel died"),
+    ],
+)
+def test_malformed_cells_are_told_in_one_line(sources, says, tmp_path):
+    path = write_notebook(tmp_path / "n.ipynb", *sources, out=tmp_path)
+    with pytest.raises(InputError, match=says) as error:
+        notebooks.execute_notebook(path)
+    assert "\n" not in str(error.value)
+
+
+def test_magics_do_not_hide_products():
+    notebook = new_notebook(cells=[new_code_cell("%matplotlib inline\n!ls\nsave_figure(f, 'fig_a', out)")])
+    assert notebooks.list_products(notebook) == ["fig_a.pdf", "fig_a.png"]
+
+
 def test_a_notebook_that_does_not_save_what_it_names_fails(tmp_path):
     source = "def save_table(frame, name): pass\nsave_table(None, 'table_never')"
     path = write_notebook(tmp_path / "n.ipynb", source, out=tmp_path)
@@ -221,13 +271,24 @@ def test_bad_parameters_are_told_in_one_line(parameters, says, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(None, "unknown notebook"), ("{}", "is not a notebook"), ("no json", "is not a notebook")],
+    [
+        (None, "unknown notebook"),
+        ("{}", "is not a notebook"),
+        ("no json", "is not a notebook"),
+        ('{"cells": 3, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}', "is not a notebook"),
+    ],
 )
 def test_what_is_not_a_notebook_is_told_in_one_line(content, says, tmp_path):
     path = tmp_path / "n.ipynb"
     if content is not None:
         path.write_text(content)
     with pytest.raises(InputError, match=says):
+        notebooks.execute_notebook(path)
+
+
+def test_parameters_must_say_where_products_go(tmp_path):
+    path = write_notebook(tmp_path / "n.ipynb", parameters="N = 3")
+    with pytest.raises(InputError, match='needs `OUT_DIR = "figures"`'):
         notebooks.execute_notebook(path)
 
 

@@ -1,12 +1,15 @@
 """The published half holds: every printed number that the data allow to recompute comes out as printed."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from paper_lib import capacity, published, stats
+from paper_lib import capacity, manifest, published, stats
 from paper_lib.capacity import GROUP_COLUMNS
 from paper_lib.errors import InputError
+from paper_lib.paths import DATA
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +196,21 @@ def test_nothing_is_averaged_over_cut_off_random_panels(points):
 def test_unknown_names_are_answered_with_the_known_ones(load, says):
     with pytest.raises(InputError, match=f"{says}; choose from: "):
         load()
+
+
+def test_a_lost_followup_file_is_missing_not_unknown(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    shutil.copytree(DATA, data)
+    (data / "published" / "followups" / "encoder_ratios.csv").unlink()
+    monkeypatch.setattr(published, "PUBLISHED", data / "published")
+    monkeypatch.setattr(published, "list_files", lambda folder: manifest.list_files(folder, data))
+    monkeypatch.setattr(published, "read_csv", lambda path: manifest.read_csv(path, data))
+    with pytest.raises(InputError, match=r"encoder_ratios\.csv is missing; restore it"):
+        published.load_followup("encoder_ratios")
+
+
+def test_one_model_may_be_named_without_a_list(points):
+    assert len(published.load_points("EleutherAI/pythia-160m")) == (points["model"] == "EleutherAI/pythia-160m").sum()
 
 
 def test_a_model_without_facts_is_named(points, printed, models):

@@ -111,6 +111,26 @@ def test_weighted_slope_counts_points_like_repetition():
     assert slope == pytest.approx(np.polyfit(np.repeat(x, weights), np.repeat(y, weights), 1)[0])
 
 
+def test_slope_within_strata_is_that_of_a_regression_with_an_intercept_each():
+    rng = np.random.default_rng(6)
+    stratum = np.repeat([0, 1, 2], 10)
+    x = rng.normal(size=30) + 5 * stratum
+    y = 0.7 * x - 20 * stratum + rng.normal(size=30)
+    design = np.column_stack([x, *(stratum == s for s in range(3))])
+    expected = np.linalg.lstsq(design, y, rcond=None)[0][0]
+    assert once(stats.weighted_slope(x, y, stratum), 30) == pytest.approx(expected)
+    weights = rng.integers(0, 3, 30) * (stratum != 1)  # a resample may miss a stratum
+    repeated = np.repeat(np.arange(30), weights)
+    expected = np.linalg.lstsq(design[repeated], y[repeated], rcond=None)[0][0]
+    assert stats.weighted_slope(x, y, stratum)(weights[None].astype(float))[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("wrong", [{"n_resamples": -1, "seed": 0}, {"n_resamples": 5, "seed": -1}])
+def test_bootstrap_refuses_negative_settings(wrong):
+    with pytest.raises(InputError, match="both must be 0 or more"):
+        stats.bootstrap_clusters([0, 1], stats.weighted_mean([0, 1]), **wrong)
+
+
 def test_bootstrap_of_a_mean_agrees_with_normal_theory():
     values = np.random.default_rng(2).normal(10, 3, 400)
     interval = stats.bootstrap_clusters(np.arange(400), stats.weighted_mean(values), n_resamples=4000, seed=0)
@@ -210,6 +230,30 @@ def test_entropy_test_resamples_texts_not_points(simulated):
     limits = {tuple(row[["auc_within_low", "auc_within_high"]]) for row in (texts, books, points)}
     assert len(limits) == 3
     assert texts["n_points"] == 400
+
+
+def test_slopes_tell_harder_from_longer_texts(make_cases):
+    # Within a length nothing is gained by being harder (slope 1); longer texts gain more, so the pooled slope is lower.
+    rng = np.random.default_rng(7)
+    length = np.tile([10, 64, 128], 100)
+    before = 4.0 * length + rng.uniform(-20, 20, 300)
+    after = np.where(length == 10, 0.1, before - length)
+    cases = make_cases(
+        text_id=np.repeat(np.arange(100), 3), length=length, solved=length == 10,
+        paper_ce_lm_nats=before, paper_ce_mem_nats=after,
+    )  # fmt: skip
+    row = stats.compute_slopes(cases, n_resamples=50, seed=0).iloc[0]
+    assert row["within"] == pytest.approx(1)
+    assert row["pooled"] == row["beyond"] < 0.8
+    some_solved = cases.assign(solved=cases["solved"] | ((length == 64) & (rng.random(300) < 0.5)))
+    row = stats.compute_slopes(some_solved, n_resamples=50, seed=0).iloc[0]
+    assert row["beyond"] == pytest.approx(1)  # only length 128 is left
+    assert (
+        stats.compute_slopes(cases.assign(solved=True), n_resamples=50, seed=0)
+        .iloc[0][["pooled", "beyond"]]
+        .isna()
+        .all()
+    )
 
 
 def test_entropy_test_leaves_out_what_needs_lengths_when_there_are_none(simulated):

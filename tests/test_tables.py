@@ -73,6 +73,10 @@ def test_verdict_agrees_within_the_tolerance_only():
     assert tables.compare("x", 1.0, math.nan, tolerance=0.05)["verdict"] == "disagree"
 
 
+def test_rounding_noise_is_no_difference():
+    assert tables.compare("x", [1.0], [1.0 + 1.3e-8], tolerance=1e-5)["largest difference"] == 0
+
+
 def test_verdict_on_lists_says_whose_number_disagrees():
     row = tables.compare("x", [1, 2, 3], [1, 2.5, 3], tolerance=0.1, names=["a", "b", "c"])
     assert row["verdict"] == "disagree (1 of 3: b)"
