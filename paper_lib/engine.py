@@ -161,7 +161,7 @@ def _run_group(sweep, lm, protocol, group) -> Iterator[tuple[dict, object]]:
     started = time.monotonic()
     for crammed in optimize(lm, protocol, cases, settings, rule, batch_size=sweep.batch_size):
         record = _make_record(sweep, lm, protocol, by_key[crammed.case.key], crammed)
-        yield record | {"wall_seconds": time.monotonic() - started}, crammed.vectors.numpy()
+        yield record | {"seconds_since_group_start": time.monotonic() - started}, crammed.vectors.numpy()
 
 
 def _make_record(sweep, lm, protocol, planned: PlannedCase, crammed: Crammed) -> dict:

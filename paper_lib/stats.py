@@ -45,14 +45,6 @@ def fit_unit_slope(x, y) -> UnitSlopeFit:
     return UnitSlopeFit(b, 1 - float(np.sum((y - x + b) ** 2)) / total if total > 0 else float("nan"))
 
 
-def fit_free_slope(x, y) -> float:
-    """Return the ordinary least-squares slope of y on x. Raises InputError below two points or for constant x."""
-    x, y = _pairs(x, y)
-    if np.ptp(x) == 0:
-        raise InputError("a slope needs at least two different x values")
-    return float(stats.linregress(x, y).slope)
-
-
 def fit_power_law(x, y) -> Interval:
     """Return the exponent a of y = c * x^a by least squares in the logarithms, with its t interval.
 

@@ -26,12 +26,6 @@ def test_unit_slope_r2_is_negative_when_the_mean_would_do_better():
     assert stats.fit_unit_slope([0.0, 10, 20], [5.0, 5.1, 4.9]).r2 < 0
 
 
-def test_free_slope_is_that_of_numpy():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(2, 50))
-    assert stats.fit_free_slope(x, y) == pytest.approx(np.polyfit(x, y, 1)[0])
-
-
 def test_power_law_recovers_the_exponent():
     fit = stats.fit_power_law([1, 2, 4, 8], [3 * n**0.8 for n in (1, 2, 4, 8)])
     assert fit.value == pytest.approx(0.8)
@@ -53,8 +47,6 @@ def test_power_law_interval_is_the_t_interval_of_the_normal_equations():
     [
         (stats.fit_unit_slope, [1.0], [1.0]),
         (stats.fit_unit_slope, [1.0, math.nan], [1.0, 2.0]),
-        (stats.fit_free_slope, [2.0, 2.0], [1.0, 2.0]),
-        (stats.fit_free_slope, [1.0, 2.0], [1.0]),
         (stats.fit_power_law, [0.0, 1.0], [1.0, 2.0]),
     ],
 )
