@@ -7,6 +7,8 @@ PY     := $(VENV)/bin/python
 
 TORCH  := 2.13.0
 
+export TEXT  # of `make quickstart`
+
 NOTEBOOKS := $(filter-out notebooks/00_%,$(wildcard notebooks/[0-9][0-9]_*.ipynb))
 STAMPS    := $(NOTEBOOKS:notebooks/%.ipynb=build/stamps/%.done)
 LIBRARY   := $(wildcard paper_lib/*.py)
@@ -16,7 +18,7 @@ FILES     := build/files.list
 $(shell mkdir -p build; echo $(LIBRARY) $(DATA) | cmp -s - $(FILES) || echo $(LIBRARY) $(DATA) > $(FILES))
 
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test live verify html lint bench manifest links lock clean
+.PHONY: help reproduce test quickstart live verify html lint bench manifest links lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +37,11 @@ test: $(VENV)/.full ## run the test suite
 
 verify: $(VENV)/.light ## check the data's hashes, recompute every product and compare
 	@$(PY) -m paper_lib verify --no-decode
+
+quickstart: $(VENV)/.full ## cram a sentence into the small model that ships: make quickstart TEXT="your own"
+	@$(PY) -m paper_lib execute notebooks/00_quickstart.ipynb -p OUT_DIR=build/quickstart $(if $(TEXT),-p TEXT="$$TEXT")
+	@$(PY) -m nbconvert --to html --log-level ERROR --output-dir build/html build/executed/00_quickstart.ipynb
+	@echo "quickstart: see build/html/00_quickstart.html"
 
 live: $(VENV)/.full ## add torch and transformers, for `python -m paper_lib run`, `train`, `decode`
 

@@ -98,10 +98,16 @@ def status(name: Annotated[str, typer.Argument(help="The name of a sweep.")]) ->
 
 @app.command()
 def freeze(name: Annotated[str, typer.Argument(help="The name of a sweep that has run.")]) -> None:
-    """Write the records of a sweep, and the vectors worth keeping, into data/, for everybody to read."""
+    """Write the records of a sweep, and the vectors worth keeping, into data/, for everybody to read.
+
+    What a GPU found exact is measured again on this CPU first.
+    """
     from .runs import Store, freeze
 
-    for path in freeze(Store(name)):
+    store = Store(name)
+    if any(store.get(key)[0]["ladder_device"] != "cpu" for key in store):
+        _live("engine").prove_on_cpu(store)
+    for path in freeze(store):
         print(f"wrote {relative_to_root(path)}")
 
 

@@ -141,7 +141,7 @@ def compute_gains(cases: pd.DataFrame, *, convention: str) -> pd.DataFrame:
     if convention not in CONVENTIONS:
         raise unknown_name("convention", convention, CONVENTIONS)
     check_cases(cases)
-    select = _select_unsaturated if convention == "paper" else _select_first_failed_length
+    select = _select_unsaturated if convention == "paper" else select_first_failed_length
     success = "exact" if convention == "exact" else "solved"
     rows = []
     for key, group in cases.groupby(GROUP_COLUMNS, sort=True, dropna=False):
@@ -188,7 +188,8 @@ def _select_unsaturated(group, _success):
     return select_unsolved(group)
 
 
-def _select_first_failed_length(group, success):
+def select_first_failed_length(group: pd.DataFrame, success: str) -> pd.DataFrame:
+    """Return the cases of the smallest length at which ``success`` (exact or solved) never holds; none if unknown."""
     if group["length"].isna().any() or group[success].isna().any():
         return group.iloc[:0]
     any_success = group.groupby("length")[success].any()

@@ -35,11 +35,12 @@ class Optimiser(Settings):
 
 
 class Model(Settings):
-    """A causal LM: hub id or folder, hub revision, and the precision everything is computed in."""
+    """A causal LM: hub id or folder, hub revision, precision of the weights, and of the products while optimising."""
 
     name: str
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    autocast: Literal["bfloat16", "float16"] | None = None
 
 
 class FolderTexts(Settings):
@@ -93,6 +94,7 @@ class Sweep(Settings):
     protocols: tuple[str, ...] = Field(("kuratov2025",), min_length=1)
     stopping: str | None = Field(None, description="a stopping rule; by default the one named like the protocol")
     optimiser: Optimiser = Optimiser()
+    storage: Literal["float32", "float16"] = Field("float32", description="precision that vectors are kept in")
     batch_size: Positive = 32
     seed: int = 0
 
@@ -115,6 +117,8 @@ class CaseConfig(Settings):
     stopping: str
     optimiser: Optimiser
     dtype: str
+    autocast: str | None
+    storage: str
     seed: int
 
     @property

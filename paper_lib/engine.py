@@ -1,9 +1,9 @@
 """Running a sweep, from its settings to stored records. Killed at any moment, it goes on where it was."""
 
+import functools
 import hashlib
 import importlib.metadata
 import platform
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,10 +18,11 @@ from .lm import FrozenLM, load_lm
 from .memory import Protocol, find_protocol
 from .optimize import SAFE_MARGIN, AdamW, Case, Crammed, find_stopping_rule, measure, optimize
 from .paths import DATA
-from .runs import Store, load_runs, load_vectors
+from .runs import Store, load_runs, load_vectors, select_kept
 from .texts import TextSample, draw_texts, tokenize
 
 PACKAGES = ("torch", "transformers", "tokenizers")
+FULL_PRECISION = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def run_sweep(
 
     ``on_plan`` is told how many there are, ``on_case`` sees each record when it is stored.
     """
-    lm = load_lm(sweep.model.name, revision=sweep.model.revision, dtype=sweep.model.dtype, device=device)
+    lm = load_lm(**sweep.model.model_dump(), device=device)
     waiting = [planned for planned in plan_cases(sweep, lm) if planned.key not in store]
     on_plan(len(waiting))
     groups = defaultdict(list)
@@ -91,8 +92,10 @@ def climb_ladder(lm: FrozenLM, protocol: Protocol, vectors: torch.Tensor, ids: t
     """Return how exact one vector is: teacher forcing, free decoding with full forwards and with the cache, margin.
 
     ``vectors`` (n_mem, d_embed), ``ids`` (pos,). Free decoding is tried only where teacher forcing is exact, without
-    which it cannot be. ``exact`` asks for all of them and for a margin of 1e-3 in logits.
+    which it cannot be. ``exact`` asks for all of them and for a margin of 1e-3 in logits, computed in fp32 or better:
+    autocast is off here, and of a model with weights of lower precision nothing is ever called exact.
     """
+    lm = lm.without_autocast()
     with torch.no_grad():
         measured = measure(lm, protocol, vectors.unsqueeze(0).to(lm.device), ids.unsqueeze(0).to(lm.device))
     tf_exact = bool(measured["all_correct"][0])
@@ -111,32 +114,66 @@ def climb_ladder(lm: FrozenLM, protocol: Protocol, vectors: torch.Tensor, ids: t
         "greedy_exact_cached": free[True],
         "first_error_position": None if tf_exact else first_error + protocol.n_given,
         "min_logit_margin": margin,
-        "exact": tf_exact and all(free.values()) and margin >= SAFE_MARGIN,
+        "exact": tf_exact and all(free.values()) and margin >= SAFE_MARGIN and lm.dtype in FULL_PRECISION,
         "ladder_device": lm.device.type,
     }
 
 
 def decode_text(lm: FrozenLM, record: dict, vectors: np.ndarray) -> str:
     """Return the text that a stored vector decodes to, freely, from what its record says decoding is given."""
-    protocol = find_protocol(record["protocol"])
-    given = torch.tensor([list(record["given_ids"])], dtype=torch.long, device=lm.device)
-    inputs = torch.from_numpy(vectors).unsqueeze(0).to(lm.device)
-    ids = protocol.decode(lm, inputs, given, int(record["length"]), cached=True)[0]
-    return lm.tokenizer.decode(ids, skip_special_tokens=True)
+    return lm.tokenizer.decode(_decode_ids(lm, record, vectors), skip_special_tokens=True)
+
+
+def prove_on_cpu(store: Store, report: Callable[[str], None] = print) -> None:
+    """Measure again, on this CPU, every stored case that was found exact elsewhere, and correct its record.
+
+    The text need not be at hand: the vectors decode to it, or, where they do not here, the case is exact no more.
+    """
+    load = functools.cache(load_lm)
+    for key in store:
+        record, vectors = store.get(key)
+        if not record["exact"] or record["ladder_device"] == "cpu":
+            continue
+        lm = load(record["model"], revision=record["revision"], dtype=record["dtype"])
+        ids = _decode_ids(lm, record, vectors)
+        if hash_ids(ids) == record["ids_sha256"]:
+            record |= climb_ladder(lm, find_protocol(record["protocol"]), torch.from_numpy(vectors).float(), ids)
+        else:
+            record |= {"exact": False, "ladder_device": "cpu"}
+        if not record["exact"]:
+            record["status"] = "solved"
+            report(f"{key}: exact on {record['device']}, not on this CPU")
+        store.put(record, vectors)
 
 
 def check_vectors(data: Path = DATA, report: Callable[[str], None] = print) -> list[str]:
-    """Decode every frozen vector and compare the text's hash with its record's; return one line per disagreement."""
-    problems, cases = [], load_runs(data)
-    for sweep, group in cases[cases["exact"].eq(True)].groupby("sweep") if len(cases) else ():
+    """Decode every frozen vector and compare the text's hash with its record's; return one line per disagreement.
+
+    The vectors of a sweep are those of each text's longest exact length; all of them must be there, and no others.
+    """
+    problems, cases, load = [], load_runs(data), functools.cache(load_lm)
+    for sweep, group in cases.groupby("sweep") if len(cases) else ():
         vectors, records = load_vectors(sweep, data), group.set_index("key")
-        lm = load_lm(records["model"].iloc[0], dtype=records["dtype"].iloc[0])
-        for key in vectors:
-            text = decode_text(lm, records.loc[key].to_dict(), vectors[key])
-            if hashlib.sha256(text.encode()).hexdigest() != records.loc[key, "text_sha256"]:
-                problems.append(f"data/vectors/{sweep}.safetensors: {key} does not decode to its text")
-        report(f"vectors: {sweep}: {len(vectors)} decoded to their texts' hashes, {len(problems)} not")
+        place, wrong = f"data/vectors/{sweep}.safetensors", []
+        if set(vectors) != set(select_kept(group)["key"]):
+            wrong.append(f"{place} does not hold the vectors that its records ask for")
+        for key in sorted(set(vectors) & set(records.index)):
+            record = records.loc[key].to_dict()
+            lm = load(record["model"], revision=record["revision"], dtype=record["dtype"])
+            if lm.fingerprint != record["weights"]:
+                raise InputError(f"{record['model']} is not the model that {sweep} ran on; restore its weights")
+            text = decode_text(lm, record, vectors[key])
+            if hashlib.sha256(text.encode()).hexdigest() != record["text_sha256"]:
+                wrong.append(f"{place}: {key} does not decode to its text")
+        report(f"vectors: {sweep}: {len(vectors)} decoded, {len(wrong)} problems")
+        problems += wrong
     return problems
+
+
+def _decode_ids(lm, record, vectors):
+    given = torch.tensor([list(record["given_ids"])], dtype=torch.long, device=lm.device)
+    inputs = torch.from_numpy(vectors).unsqueeze(0).to(lm.device)
+    return find_protocol(record["protocol"]).decode(lm, inputs, given, int(record["length"]), cached=True)[0]
 
 
 def _plan_case(sweep, lm, protocol, rule, n_mem, sample):
@@ -149,6 +186,8 @@ def _plan_case(sweep, lm, protocol, rule, n_mem, sample):
         stopping=rule.name,
         optimiser=sweep.optimiser,
         dtype=sweep.model.dtype,
+        autocast=sweep.model.autocast,
+        storage=sweep.storage,
         seed=sweep.seed,
     )
     return PlannedCase(config, sample)
@@ -158,20 +197,24 @@ def _run_group(sweep, lm, protocol, group) -> Iterator[tuple[dict, object]]:
     by_key = {planned.key: planned for planned in group}
     cases = [Case(planned.key, torch.tensor(planned.sample.ids), planned.config.n_mem) for planned in group]
     settings, rule = AdamW(**sweep.optimiser.model_dump()), find_stopping_rule(group[0].config.stopping)
-    started = time.monotonic()
-    for crammed in optimize(lm, protocol, cases, settings, rule, batch_size=sweep.batch_size):
+    storage = getattr(torch, sweep.storage)
+    for crammed in optimize(lm, protocol, cases, settings, rule, batch_size=sweep.batch_size, storage=storage):
         record = _make_record(sweep, lm, protocol, by_key[crammed.case.key], crammed)
-        yield record | {"seconds_since_group_start": time.monotonic() - started}, crammed.vectors.numpy()
+        yield record, crammed.vectors.to(storage).numpy()
 
 
 def _make_record(sweep, lm, protocol, planned: PlannedCase, crammed: Crammed) -> dict:
-    with torch.no_grad():
-        alone = measure(lm, protocol, None, crammed.case.ids.unsqueeze(0).to(lm.device))
-    ladder = climb_ladder(lm, protocol, crammed.vectors, crammed.case.ids)
     config, sample = planned.config, planned.sample
+    with torch.no_grad():
+        alone = measure(lm.without_autocast(), protocol, None, crammed.case.ids.unsqueeze(0).to(lm.device))
+    ladder = climb_ladder(lm, protocol, crammed.vectors, crammed.case.ids)
     return {
         "key": planned.key,
         "model": sweep.model.name,
+        "revision": sweep.model.revision,
+        "d_embed": lm.d_embed,
+        "vocab_size": lm.vocab_size,
+        "n_parameters": lm.n_parameters,
         "source": sweep.texts.label,
         "text_id": sample.text_id,
         "cluster_id": sample.cluster_id,
@@ -192,7 +235,8 @@ def _make_record(sweep, lm, protocol, planned: PlannedCase, crammed: Crammed) ->
         "given_ids": list(sample.ids[: protocol.n_given]),
         "side_information_bits": protocol.side_information_bits(lm, config.length),
         "start_id": protocol.start_id(lm),
-        "vector_bytes": crammed.vectors[0].numel() * crammed.vectors.element_size(),
+        "vector_bytes": lm.d_embed * getattr(torch, config.storage).itemsize,
+        "wall_seconds": crammed.wall_seconds,
         "device": _device_name(lm.device),
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in PACKAGES},

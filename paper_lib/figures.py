@@ -33,6 +33,12 @@ FAMILY_COLOURS = {
     "other": "#555555",
 }
 FAMILY_MARKERS = {"Pythia": "o", "OPT": "D", "OLMo": "^", "Llama": "s", "Mamba": "v", "other": "P"}
+SERIES_STYLES = [
+    {"color": "#0072B2", "marker": "o"},
+    {"color": "#D55E00", "marker": "s"},
+    {"color": "#009E73", "marker": "^"},
+    {"color": "#CC79A7", "marker": "D"},
+]  # for lines that are no model families
 ORIGINS = ("published", "measured")
 GREY = "#6b6b6b"
 LENGTH_COLOURS = "viridis"
@@ -125,11 +131,11 @@ def plot_bars(data: pd.DataFrame, *, x: str, y: str = "name", hue: str = "family
     return ax
 
 
-def plot_entropy(data: pd.DataFrame, *, x: str, y: str, hue: str = "length", ax, norm=None):
+def plot_entropy(data: pd.DataFrame, *, x: str, y: str, hue: str = "length", ax, norm=None, unit_nats: float = 1000):
     """Scatter cross-entropy with the vector over cross-entropy without: colour is length, a cross a random text.
 
     ``norm`` is the colour scale of lengths in tokens (see ``length_norm``); panels of one figure share theirs.
-    Ticks count thousands of nats.
+    Ticks count multiples of ``unit_nats``.
     """
     _check(data, [x, y, hue, "source"], ax)
     norm = norm or length_norm(data)
@@ -143,14 +149,17 @@ def plot_entropy(data: pd.DataFrame, *, x: str, y: str, hue: str = "length", ax,
     ax.set_ylim(0)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
-        axis.set_major_formatter(FuncFormatter(lambda nats, _: f"{nats / 1000:g}"))
+        axis.set_major_formatter(FuncFormatter(lambda nats, _: f"{nats / unit_nats:g}"))
     return ax
 
 
-def length_norm(data: pd.DataFrame) -> LogNorm:
-    """Return the logarithmic colour scale of text lengths that all panels of one figure share."""
+def length_norm(data: pd.DataFrame, shortest_tokens: int = SHORTEST_COLOURED_TOKENS) -> LogNorm:
+    """Return the logarithmic colour scale of text lengths that all panels of one figure share.
+
+    Lengths below ``shortest_tokens`` have one colour.
+    """
     lengths = data["length"].dropna().astype(float)
-    return LogNorm(max(lengths.min(), SHORTEST_COLOURED_TOKENS), lengths.max(), clip=True)
+    return LogNorm(max(lengths.min(), shortest_tokens), lengths.max(), clip=True)
 
 
 def plot_intervals(
@@ -172,28 +181,44 @@ def plot_intervals(
     return ax
 
 
-def plot_scaling(data: pd.DataFrame, *, x: str, y: str, std: str | None = None, hue: str = "model", ax):
-    """Draw a quantity over the number of vectors on log axes, with its band and proportional growth from the first.
+def plot_scaling(data: pd.DataFrame, *, x: str, y: str, low=None, high=None, hue: str = "model", ax):
+    """Draw a quantity over the number of vectors on log axes, with proportional growth from the first, dashed.
 
-    One line per ``hue``, in the colour of its ``family`` and labelled for a legend; dashed is proportionality.
+    One line per ``hue``, labelled for a legend, in the colour of its ``family`` or, of an unknown family, in one of its
+    own. The columns ``low`` and ``high`` give it a band.
     """
-    _check(data, [x, y, hue, "family"] + [std] * bool(std), ax)
+    _check(data, [x, y, hue, "family"] + [low, high] * bool(low), ax)
+    others = iter(SERIES_STYLES)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     for (name, origin), group in data.dropna(subset=[y]).groupby([hue, "origin"], sort=False):
         group = group.sort_values(x)
-        style = _family_style(_family(group["family"].iloc[0]))
+        family = _family(group["family"].iloc[0])
+        style = next(others) if family == "other" else _family_style(family)
         colour, first = style["color"], group.iloc[0]
         ax.plot(group[x], first[y] * group[x] / first[x], color=colour, linewidth=0.8, linestyle=(0, (3, 2)))
-        if std:
-            low, high = group[y] - group[std], group[y] + group[std]
-            ax.fill_between(group[x], low, high, color=colour, alpha=0.18, linewidth=0)
+        if low:
+            ax.fill_between(group[x], group[low], group[high], color=colour, alpha=0.18, linewidth=0)
         ax.plot(group[x], group[y], label=name, **(_mark(style, origin, size=4) | {"linestyle": "-", "linewidth": 1.1}))
     ax.xaxis.set_major_locator(FixedLocator(sorted(data.dropna(subset=[y])[x].unique())))
     ax.xaxis.set_major_formatter(THOUSANDS)
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(THOUSANDS)
     ax.yaxis.set_minor_formatter(NullFormatter())
+    return ax
+
+
+def plot_shares(data: pd.DataFrame, *, x: str = "length", y: str, hue: str, ax):
+    """Draw a share (0 to 1) over text length, one line per ``hue``, labelled for a legend."""
+    _check(data, [x, y, hue], ax)
+    for (label, group), style in zip(data.groupby([hue], sort=False), SERIES_STYLES, strict=False):
+        group = group.sort_values(x)
+        line = _mark(style, group["origin"].iloc[0], size=4) | {"linestyle": "-", "linewidth": 1.1}
+        ax.plot(group[x], group[y], label=label[0], **line)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator(sorted(data[x].unique())))
+    ax.xaxis.set_major_formatter(THOUSANDS)
+    ax.set_ylim(-0.04, 1.04)
     return ax
 
 
@@ -286,9 +311,10 @@ def origin_key(origins) -> list[Line2D]:
     return [_key(origin, _family_style("other"), origin) for origin in present] if len(present) > 1 else []
 
 
-def entropy_key() -> list[Line2D]:
+def entropy_key(origin: str = "published") -> list[Line2D]:
     """Return legend handles for the marks of an entropy panel and its two lines."""
-    books = Line2D([], [], linestyle="none", marker="o", markersize=3.5, color="#35b779", label="books")
+    fill = {} if origin == "published" else {"markerfacecolor": "none"}
+    books = Line2D([], [], linestyle="none", marker="o", markersize=3.5, color="#35b779", label="books", **fill)
     random = Line2D([], [], linestyle="none", marker="x", markersize=3.5, color="black", label="random words")
     return [
         books,

@@ -1,5 +1,6 @@
 """A frozen causal language model: loaded, checked, asked for logits. Only here are transformers' models known."""
 
+import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class FrozenLM:
     ``d_embed`` is the width of an input vector (OPT's word_embed_proj_dim where it has one), ``embedding_std`` the
     standard deviation of all input embeddings as the model sees them, ``context_tokens`` the longest input (infinite
     for Mamba), ``start_id`` the token before a text (BOS, else EOS, else none) and ``fingerprint`` says which weights
-    these are: the sha256 of the files of a folder, or the commit on the hub.
+    these are: the sha256 of the files of a folder, or the commit on the hub. ``autocast`` is the lower precision that
+    matrix products run in, if any.
     """
 
     model: PreTrainedModel
@@ -34,6 +36,7 @@ class FrozenLM:
     context_tokens: float
     start_id: int | None
     fingerprint: str
+    autocast: torch.dtype | None = None
 
     @property
     def device(self) -> torch.device:
@@ -41,8 +44,17 @@ class FrozenLM:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the weights, in which everything is computed."""
+        """The precision of the weights, in which everything is computed unless ``autocast`` is set."""
         return self.model.dtype
+
+    @property
+    def n_parameters(self) -> int:
+        """How many weights the model has, shared ones counted once."""
+        return self.model.num_parameters()
+
+    def without_autocast(self) -> "FrozenLM":
+        """Return the same model, computing in the precision of its weights."""
+        return dataclasses.replace(self, autocast=None)
 
     def embed(self, ids: Int[Tensor, "case pos"]) -> Float[Tensor, "case pos d_embed"]:
         """Return the input vectors of tokens, scaled as the model scales them (Gemma)."""
@@ -52,7 +64,8 @@ class FrozenLM:
         self, inputs: Float[Tensor, "case pos d_embed"], positions: Int[Tensor, " kept"]
     ) -> Float[Tensor, "case kept vocab"]:
         """Return the logits at ``positions`` only, from input vectors without padding."""
-        return self.model(inputs_embeds=inputs, logits_to_keep=positions, use_cache=False).logits
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            return self.model(inputs_embeds=inputs, logits_to_keep=positions, use_cache=False).logits
 
     @torch.no_grad()
     def greedy(
@@ -72,11 +85,19 @@ class FrozenLM:
         )
 
 
-def load_lm(name: str, *, revision: str | None = None, dtype: str = "float32", device: str = "cpu") -> FrozenLM:
+def load_lm(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    autocast: str | None = None,
+    device: str = "cpu",
+) -> FrozenLM:
     """Load a causal LM from the hub or from a folder in the hub's format, freeze it and check that it is causal.
 
-    ``dtype`` is float32, bfloat16, float16 or float64. Weights come from safetensors only and no remote code is ever
-    run. Raises InputError for a model that is missing, is not a causal LM, or needs code of its own.
+    ``dtype``, of the weights, is float32, bfloat16, float16 or float64; ``autocast``, of the matrix products, is
+    bfloat16, float16 or None for no other than that of the weights. Weights come from safetensors only and no remote
+    code is ever run. Raises InputError for a model that is missing, is not a causal LM, or needs code of its own.
     """
     folder = ROOT / name  # models of this repository are named from its root, wherever one stands
     name = str(folder) if folder.is_dir() else name
@@ -89,7 +110,8 @@ def load_lm(name: str, *, revision: str | None = None, dtype: str = "float32", d
         raise InputError(f"cannot load {name}: {_first_sentence(error)}; {_way_out(error)}") from None
     tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     fingerprint = _fingerprint(name, config)
-    return freeze(model.to(device), tokenizer, fingerprint=fingerprint)
+    lm = freeze(model.to(device), tokenizer, fingerprint=fingerprint)
+    return dataclasses.replace(lm, autocast=getattr(torch, autocast) if autocast else None)
 
 
 def freeze(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, fingerprint: str) -> FrozenLM:

@@ -2,10 +2,12 @@
 
 The loss is the sum over rows of each text's mean cross-entropy, AdamW is element-wise, and every row has its own step
 counter; so a row's trajectory is that of a run of its own, up to rounding. Finished rows leave and waiting texts enter
-at once. Each step measures first and moves afterwards: the vector that is kept is the one that was measured.
+at once. Each step measures first and moves afterwards: the vector that is kept is the one that was measured, rounded to
+the precision that it is stored in.
 """
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -76,7 +78,8 @@ class Crammed:
 
     ``status``: ``solved`` (the rule's goal was reached), ``budget`` (max_steps measured), ``patience`` or ``diverged``
     (a loss that is not finite). ``ce_mem_nats`` and ``n_correct_mem`` belong to ``vectors``, the best that was
-    measured; ``ce_mem_min_nats`` is the minimum over all steps, wherever it was.
+    measured; ``ce_mem_min_nats`` is the minimum over all steps, wherever it was. ``wall_seconds`` is the case's share
+    of the time of the steps that it took part in.
     """
 
     case: Case
@@ -88,6 +91,7 @@ class Crammed:
     ce_mem_nats: float
     ce_mem_min_nats: float
     margin: float
+    wall_seconds: float
 
 
 def optimize(
@@ -98,25 +102,28 @@ def optimize(
     rule: StoppingRule,
     *,
     batch_size: int,
+    storage: torch.dtype | None = None,
     on_step: Callable[[dict[str, Tensor]], None] = lambda progress: None,
 ) -> Iterator[Crammed]:
     """Optimise the vectors of ``cases`` (all of one length and one n_mem), yielding each as soon as it is finished.
 
-    ``batch_size`` rows at a time. ``on_step`` sees what each step measured, ``batch`` numbers of the rows included.
+    ``batch_size`` rows at a time. ``storage`` is the precision to which vectors are rounded before they are measured
+    and kept, by default none; the moves add up unrounded. ``on_step`` sees what each step measured.
     """
     waiting, running, rows = deque(cases), [], {}
     while waiting or running:
+        started = time.perf_counter()
         while waiting and len(running) < batch_size:
             running.append(waiting.popleft())
             rows = _append(rows, _start(lm, running[-1]))
-        vectors = rows["vectors"].requires_grad_()
+        vectors = _round(rows["vectors"], storage).requires_grad_()
         progress = measure(lm, protocol, vectors, rows["ids"])
         n_targets = protocol.n_targets(rows["ids"].shape[1])
         (gradient,) = torch.autograd.grad(progress["loss"].sum() / n_targets, vectors)
-        rows["vectors"] = vectors.detach()
-        _record(rows, progress)
+        _record(rows, progress, vectors.detach())
         on_step(progress)
         status = _decide(rows, progress, settings, rule)
+        rows["seconds"] += (time.perf_counter() - started) / len(running)
         for index in reversed(range(len(running))):
             if status[index]:
                 yield _finish(running.pop(index), rows, index, status[index], n_targets)
@@ -180,20 +187,25 @@ def _start(lm, case):
         "best_margin": one - torch.inf,
         "best_ce": one + torch.inf,
         "min_ce": one + torch.inf,
+        "seconds": one,
     }
+
+
+def _round(vectors, storage):
+    return (vectors if storage is None else vectors.to(storage).to(vectors.dtype)).detach()
 
 
 def _append(rows, row):
     return {name: torch.cat([rows[name], row[name]]) for name in row} if rows else row
 
 
-def _record(rows, progress):
+def _record(rows, progress, vectors):
     # A better row has more targets right; with all of them right, a larger margin.
     rows["n_steps"] += 1
     margin = progress["margin"].double()
     more = progress["n_correct"] > rows["best_correct"]
     better = more | (progress["all_correct"] & (margin > rows["best_margin"]))
-    for name, value in (("vectors", rows["vectors"]), ("correct", progress["n_correct"]), ("margin", margin)):
+    for name, value in (("vectors", vectors), ("correct", progress["n_correct"]), ("margin", margin)):
         shape = (-1,) + (1,) * (value.dim() - 1)
         rows[f"best_{name}"] = torch.where(better.view(shape), value, rows[f"best_{name}"])
     rows["best_ce"] = torch.where(better, progress["ce_nats"], rows["best_ce"])
@@ -224,6 +236,7 @@ def _finish(case, rows, index, status, n_targets):
         ce_mem_nats=float(rows["best_ce"][index]),
         ce_mem_min_nats=float(rows["min_ce"][index]),
         margin=float(rows["best_margin"][index]),
+        wall_seconds=float(rows["seconds"][index]),
     )
 
 

@@ -75,8 +75,8 @@ class Store:
 def freeze(store: Store, data: Path = DATA) -> tuple[Path, Path]:
     """Write all records of a store to data/runs/<sweep>.parquet, the vectors worth keeping to data/vectors, hash both.
 
-    Kept are the vectors of each text's longest exact length, per protocol and n_mem. Raises InputError for an empty
-    store, a damaged file, or a record that claims exactness without having been measured on a CPU.
+    Kept are the vectors that ``select_kept`` names. Raises InputError for an empty store, a damaged file, or a record
+    that claims exactness without having been measured on a CPU.
     """
     cases = [store.get(key) for key in store]
     name = store.folder.name
@@ -85,11 +85,11 @@ def freeze(store: Store, data: Path = DATA) -> tuple[Path, Path]:
     for record, _ in cases:
         if record["exact"] and record["ladder_device"] != "cpu":
             raise InputError(
-                f"{store.path(record['key'])} was proven exact on {record['ladder_device']}; run `verify` on a CPU"
+                f"{store.path(record['key'])} was found exact on {record['ladder_device']} only; "
+                f"prove it on a CPU: python -m paper_lib freeze {name}"
             )
     frame = pd.DataFrame([record for record, _ in cases]).sort_values("key", ignore_index=True)
-    exact = frame[frame["exact"].eq(True)].sort_values("length")
-    kept = set(exact.groupby(["protocol", "n_mem", "text_id"])["key"].last())
+    kept = set(select_kept(frame)["key"])
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     tensors = {record["key"]: vectors for record, vectors in cases if record["key"] in kept}
@@ -98,6 +98,12 @@ def freeze(store: Store, data: Path = DATA) -> tuple[Path, Path]:
     write_bytes(table, buffer.getvalue())
     write_manifest(data)
     return table, vectors
+
+
+def select_kept(cases: pd.DataFrame) -> pd.DataFrame:
+    """Return the cases whose vectors are worth keeping: each text's longest exact one, per protocol and n_mem."""
+    exact = cases[cases["exact"].eq(True)].sort_values(["length", "key"])
+    return exact.groupby(["protocol", "n_mem", "text_id"]).tail(1)
 
 
 def load_runs(data: Path = DATA) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from .capacity import GROUP_COLUMNS
 from .errors import InputError, require_columns
 
 CONFIDENCE_LEVEL = 0.95
@@ -176,14 +177,14 @@ def weighted_auc(label, score, stratum=None) -> Callable[[np.ndarray], np.ndarra
 # --- the abstract's claim ------------------------------------------------------------------------------------------
 
 ENTROPY_TEST_COLUMNS = [
-    "origin", "model", "source", "auc_entropy", "auc_length", "auc_diff", "auc_diff_low", "auc_diff_high",
+    *GROUP_COLUMNS, "auc_entropy", "auc_length", "auc_diff", "auc_diff_low", "auc_diff_high",
     "auc_within_length", "auc_within_low", "auc_within_high", "slope1_b_nats", "slope1_r2", "slope_free",
     "slope_free_low", "slope_free_high", "n_points",
 ]  # fmt: skip
 
 
 def compute_entropy_test(cases: pd.DataFrame, *, cluster: str = "text_id", n_resamples: int, seed: int) -> pd.DataFrame:
-    """Test "the limit is the text's cross-entropy, not its length", one row per origin, model and source.
+    """Test "the limit is the text's cross-entropy, not its length", one row per GROUP_COLUMNS.
 
     Label: solved. ``auc_entropy`` scores by minus the cross-entropy before, ``auc_length`` by minus the length,
     ``auc_diff`` is their difference, ``auc_within_length`` the first over pairs of equal length (.5 = entropy tells
@@ -193,30 +194,28 @@ def compute_entropy_test(cases: pd.DataFrame, *, cluster: str = "text_id", n_res
     """
     require_columns(
         cases,
-        ["origin", "model", "source", "solved", "length", "paper_ce_lm_nats", "paper_ce_mem_nats", cluster],
+        [*GROUP_COLUMNS, "solved", "length", "paper_ce_lm_nats", "paper_ce_mem_nats", cluster],
         "cases",
     )
     rows = []
-    for (origin, model, source), group in cases.groupby(["origin", "model", "source"], sort=True):
-        rows.append(
-            {"origin": origin, "model": model, "source": source} | _entropy_test(group, cluster, n_resamples, seed)
-        )
+    for key, group in cases.groupby(GROUP_COLUMNS, sort=True):
+        rows.append(dict(zip(GROUP_COLUMNS, key, strict=True)) | _entropy_test(group, cluster, n_resamples, seed))
     return pd.DataFrame(rows, columns=ENTROPY_TEST_COLUMNS)
 
 
 def compute_slopes(cases: pd.DataFrame, *, cluster: str = "text_id", n_resamples: int, seed: int) -> pd.DataFrame:
-    """Fit y on x over unsolved cases in three ways, one row per model: does the gain depend on the text, or on length?
+    """Fit y on x over unsolved cases in three ways, per GROUP_COLUMNS: does the gain depend on the text, or on length?
 
     ``pooled`` is the free slope of ``compute_entropy_test``; ``within`` lets every length have its own intercept;
     ``beyond`` takes only lengths at which no case is solved, where no gain is capped by the text's own entropy. Each
     with ``_low`` and ``_high``; null where fewer than three cases are left. 1 means that the gain is constant.
     """
     rows = []
-    for (origin, model, source), group in cases.dropna(subset=["length"]).groupby(["origin", "model", "source"]):
+    for key, group in cases.dropna(subset=["length"]).groupby(GROUP_COLUMNS):
         unsolved = group[~group["solved"].astype(bool)]
         solved_lengths = group.loc[group["solved"].astype(bool), "length"].unique()
         beyond = unsolved[~unsolved["length"].isin(solved_lengths)]
-        row = {"origin": origin, "model": model, "source": source}
+        row = dict(zip(GROUP_COLUMNS, key, strict=True))
         for name, part, stratum in (
             ("pooled", unsolved, None),
             ("within", unsolved, "length"),

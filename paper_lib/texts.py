@@ -115,6 +115,7 @@ def _from_strings(settings, n_texts, seed) -> Iterator[Text]:
         yield Text(f"{settings.label}-{number}", f"{settings.label}-{number}", text)
 
 
+PAGE_CHARACTERS = 5000
 WORDS_DRAWN = 5000  # more than any length that the sweeps ask for; what is cut off costs nothing
 
 SOURCES: dict[str, Callable] = {
@@ -127,8 +128,19 @@ SOURCES: dict[str, Callable] = {
 
 def second_half(chunk: str) -> str:
     """Return the second half of a chunk's sentences, joined with spaces (the middle one goes to the second half)."""
-    sentences = [s.strip() for s in pysbd.Segmenter(language="en", clean=False).segment(chunk)]
-    return " ".join(s for s in sentences[len(sentences) // 2 :] if s)
+    sentences = split_sentences(chunk)
+    return " ".join(sentences[len(sentences) // 2 :])
+
+
+def split_sentences(text: str) -> list[str]:
+    """Return the sentences of an English text, without the white space around them."""
+    segmenter, sentences, rest = pysbd.Segmenter(language="en", clean=False), [], ""
+    # The splitter's time grows with the square of its input, so it gets one page at a time, the last sentence, which
+    # may go on over the page, again with the next.
+    for start in range(0, len(text), PAGE_CHARACTERS):
+        *whole, rest = segmenter.segment(rest + text[start : start + PAGE_CHARACTERS]) or [""]
+        sentences += whole
+    return [sentence.strip() for sentence in [*sentences, rest] if sentence.strip()]
 
 
 def _draw_chunk(book, n_words, draw):

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors.numpy import save
 from tiny import CONFIGS, save_tiny_model
 from transformers import BertConfig, BertLMHeadModel
 
@@ -113,7 +114,14 @@ def test_a_second_run_does_nothing_and_a_longer_grid_only_the_rest(settings, sto
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"optimiser": {"max_steps": 61, "lr": 0.1}}, {"stopping": "strict"}, {"model": {"dtype": "float32"}}],
+    [
+        {"seed": 1},
+        {"optimiser": {"max_steps": 61, "lr": 0.1}},
+        {"stopping": "strict"},
+        {"storage": "float16"},
+        {"model": {"dtype": "float32"}},
+        {"model": {"autocast": "bfloat16"}},
+    ],
 )
 def test_whatever_decides_the_result_changes_the_key(settings, change):
     sweep = config.Sweep(**settings)
@@ -256,12 +264,46 @@ def test_no_frozen_runs_is_an_empty_frame_of_cases(tmp_path):
     assert list(runs.load_runs(tmp_path).columns) == capacity.CASE_COLUMNS
 
 
-def test_exactness_proven_elsewhere_than_on_a_cpu_is_not_frozen(settings, store, tmp_path):
-    settings["lengths"] = [2]
-    _, records = run(settings, store)
-    store.put(records[0] | {"exact": True, "ladder_device": "cuda"}, np.zeros((1, 16), dtype=np.float32))
-    with pytest.raises(InputError, match="proven exact on cuda"):
+def test_exactness_found_elsewhere_is_proven_on_a_cpu_before_it_is_frozen(settings, store, tmp_path):
+    settings["lengths"], settings["optimiser"]["max_steps"] = [2], 600
+    run(settings, store)
+    cases = {key: store.get(key) for key in store}
+    exact = [key for key, (record, _) in cases.items() if record["exact"]]
+    fake = next(key for key in cases if key not in exact)
+    for key in [*exact, fake]:
+        record, vectors = cases[key]
+        store.put(record | {"exact": True, "status": "exact", "ladder_device": "cuda", "min_logit_margin": 9}, vectors)
+    with pytest.raises(InputError, match="found exact on cuda only; prove it on a CPU"):
         runs.freeze(store, tmp_path)
+    said = []
+    engine.prove_on_cpu(store, report=said.append)
+    assert [line[:64] for line in said] == [fake]
+    for key, (record, vectors) in cases.items():
+        proven, kept = store.get(key)
+        np.testing.assert_array_equal(kept, vectors)
+        if key == fake:
+            assert (proven["exact"], proven["status"], proven["ladder_device"]) == (False, "solved", "cpu")
+        else:
+            assert proven == record
+    runs.freeze(store, tmp_path)
+
+
+def test_a_missing_vector_and_other_weights_are_noticed(settings, store, tmp_path):
+    settings["lengths"], settings["optimiser"]["max_steps"] = [2], 600
+    run(settings, store)
+    runs.freeze(store, tmp_path)
+    assert engine.check_vectors(tmp_path, report=lambda line: None) == []
+    vectors = runs.load_vectors("tiny", tmp_path)
+    vectors.pop(sorted(vectors)[0])
+    (tmp_path / "vectors" / "tiny.safetensors").write_bytes(save(vectors))
+    manifest.write_manifest(tmp_path)
+    (problem,) = engine.check_vectors(tmp_path, report=lambda line: None)
+    assert "does not hold the vectors that its records ask for" in problem
+    cases = pd.read_parquet(tmp_path / "runs" / "tiny.parquet").assign(weights="sha256:other")
+    cases.to_parquet(tmp_path / "runs" / "tiny.parquet")
+    manifest.write_manifest(tmp_path)
+    with pytest.raises(InputError, match="is not the model that tiny ran on"):
+        engine.check_vectors(tmp_path, report=lambda line: None)
 
 
 # --- text sources --------------------------------------------------------------------------------------------------
@@ -269,6 +311,12 @@ def test_exactness_proven_elsewhere_than_on_a_cpu_is_not_frozen(settings, store,
 
 def test_second_half_of_the_sentences():
     assert texts.second_half("One. Two is here! Is three? Four, Mr. Bell.") == "Is three? Four, Mr. Bell."
+
+
+def test_long_texts_are_split_page_by_page_as_in_one_go():
+    written = [f"Sentence {i} of Mr. Bell is {'quite ' * (i % 30)}here." for i in range(400)]
+    assert len(" ".join(written)) > 4 * texts.PAGE_CHARACTERS
+    assert texts.split_sentences(" ".join(written)) == written
 
 
 def test_books_give_reproducible_chunks_that_know_their_book(tmp_path):
@@ -352,6 +400,8 @@ BAD_SETTINGS = {
     "missing folder": ("texts", {"source": "folder", "path": "/none", "label": "x"}, "/none: no .txt or .txt.gz file"),
     "missing words": ("texts", {"source": "words", "path": "/none"}, "/none is missing; give a list of words"),
     "missing data set": ("texts", {"source": "hub", "path": "/none", "label": "x"}, "cannot load data set /none"),
+    "unknown storage": ("storage", "float64", "storage = 'float64'"),
+    "unknown autocast": ("model.autocast", "float32", "model.autocast = 'float32'"),
     "batch size 0": ("batch_size", 0, "batch_size = 0"),
 }
 

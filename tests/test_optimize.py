@@ -1,6 +1,8 @@
 """The batched optimiser against a plain loop, one text at a time, written here with torch's own AdamW."""
 
+import dataclasses
 import math
+import time
 
 import pytest
 import torch
@@ -216,6 +218,48 @@ def test_a_loss_that_is_not_finite_ends_its_row_and_spares_the_others():
     for case in (some[0], some[2]):
         (alone,) = optimize(lm, protocol, [case], settings, NEVER, batch_size=1)
         torch.testing.assert_close(results[case.key].vectors, alone.vectors, atol=1e-9, rtol=0)
+
+
+def test_what_is_measured_and_kept_is_rounded_to_the_storage_precision():
+    lm, protocol = make_lm("llama", torch.float32), find_protocol("strict")
+    settings, rule = AdamW(lr=0.05, max_steps=40), find_stopping_rule("strict")
+    (result,) = optimize(lm, protocol, cases(1, 6), settings, rule, batch_size=1, storage=torch.float16)
+    assert torch.equal(result.vectors, result.vectors.half().float())
+    measured = measure(lm, protocol, result.vectors[None], result.case.ids[None])
+    assert result.ce_mem_nats == pytest.approx(measured["ce_nats"].item(), rel=1e-6)
+    (unrounded,) = optimize(lm, protocol, cases(1, 6), settings, rule, batch_size=1)
+    assert not torch.equal(unrounded.vectors, unrounded.vectors.half().float())
+
+
+def test_autocast_lowers_the_precision_of_the_steps_and_not_of_the_ladder():
+    full = make_lm("llama", torch.float32)
+    lm = dataclasses.replace(full, autocast=torch.bfloat16)
+    protocol, case = find_protocol("strict"), cases(1, 6)[0]
+    vectors = initial_vectors(lm, case)
+    fast, slow = (measure(m, protocol, vectors[None], case.ids[None])["ce_nats"].item() for m in (lm, full))
+    assert fast != slow
+    assert fast == pytest.approx(slow, rel=0.05)
+    assert climb_ladder(lm, protocol, vectors, case.ids) == climb_ladder(full, protocol, vectors, case.ids)
+
+
+def test_weights_of_low_precision_prove_nothing():
+    start = random_ids(1, 1)
+    protocol = find_protocol("strict")
+    for dtype in (torch.float32, torch.bfloat16):
+        lm = make_lm("llama", dtype)
+        vectors = initial_vectors(lm, Case("speaker", start[0], n_mem=2))
+        said = protocol.decode(lm, vectors[None], start[:, :0], 2, cached=False)[0]
+        ladder = climb_ladder(lm, protocol, vectors, said)
+        assert ladder["greedy_exact_full"]
+        assert ladder["min_logit_margin"] >= SAFE_MARGIN
+        assert ladder["exact"] == (dtype == torch.float32)
+
+
+def test_a_case_is_charged_its_share_of_the_time():
+    lm, protocol = make_lm("llama"), find_protocol("strict")
+    started = time.perf_counter()
+    results = list(optimize(lm, protocol, cases(3, 4), AdamW(max_steps=20), NEVER, batch_size=2))
+    assert 0 < sum(result.wall_seconds for result in results) <= time.perf_counter() - started
 
 
 def test_the_random_start_depends_on_the_key_alone():

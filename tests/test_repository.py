@@ -11,8 +11,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from paper_lib import notebooks
-from paper_lib.config import Sweep
-from paper_lib.paths import ROOT
+from paper_lib.config import Sweep, load_sweep
+from paper_lib.manifest import read_csv
+from paper_lib.paths import PUBLISHED, ROOT
+from paper_lib.published import load_models
+from paper_lib.runs import load_runs
 
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -81,6 +84,26 @@ def test_every_address_of_the_repository_is_the_one_constant():
 def test_the_readmes_sweep_is_a_valid_one():
     (example,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert Sweep(**yaml.safe_load(example)).name == "my-sweep"
+
+
+def test_every_sweep_is_valid_and_has_a_name_of_its_own():
+    sweeps = [load_sweep(path) for path in sorted((ROOT / "sweeps").rglob("*.yml"))]
+    assert len({sweep.name for sweep in sweeps}) == len(sweeps)
+    assert {sweep.name for sweep in sweeps} >= set(load_runs()["sweep"])
+
+
+def test_the_papers_models_have_sweeps_with_the_papers_settings():
+    grids = read_csv(PUBLISHED / "run_grids.csv").query("source == 'pg19'").set_index("model")
+    sweeps = [load_sweep(path) for path in (ROOT / "sweeps" / "paper").glob("*.yml")]
+    assert {sweep.model.name for sweep in sweeps} == set(load_models()["model"])
+    for sweep in sweeps:
+        grid = grids.loc[sweep.model.name]
+        assert sweep.lengths == tuple(map(int, grid["lengths_in_published_scatter"].split()))
+        assert (sweep.n_texts, sweep.optimiser.max_steps) == (grid["num_samples"], grid["num_iterations"])
+        assert (sweep.optimiser.lr, sweep.optimiser.weight_decay) == (grid["lr"], grid["weight_decay"])
+        assert sweep.model.dtype == "float32"
+        assert sweep.model.autocast == (None if grid["dtype_flag"] == "float32" else grid["dtype_flag"])
+        assert (sweep.protocols, sweep.storage, sweep.n_mem) == (("kuratov2025",), "float32", (1,))
 
 
 def test_readme_links_resolve():

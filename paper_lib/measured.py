@@ -1,0 +1,135 @@
+"""Runs of this repository, put together as the published numbers are: same columns, ``origin = "measured"``.
+
+Everything is computed sweep by sweep, so that two sweeps of one model never mix. Texts of one book are not independent:
+intervals are 95 %, bootstrap over ``cluster_id``.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from .capacity import (
+    GROUP_COLUMNS,
+    compute_exact_capacity,
+    compute_gains,
+    decoding_capacity,
+    nats_to_bits,
+    select_first_failed_length,
+)
+from .paths import DATA
+from .published import CAPACITY_COLUMNS, load_models
+from .runs import load_runs
+from .stats import Interval, bootstrap_clusters, weighted_mean
+
+FACTS = ["name", "family", "d_model", "vocab_size", "vector_bytes"]
+CRITERIA = {"paper": "mean_tf_accuracy>=0.99", "exact": "free_greedy_decoding"}
+
+
+def load_cases(data: Path = DATA) -> pd.DataFrame:
+    """Return all frozen runs as cases, with the ``name`` and ``family`` that tables and figures show.
+
+    A model of the paper keeps its name there, any other has the last part of its hub id or folder. Where two sweeps
+    measured the same thing (model, source, n_mem, protocol), the name says which sweep it was.
+    """
+    cases = load_runs(data)
+    known = load_models().set_index("model")
+    short = cases["model"].astype(str).str.rstrip("/").str.rsplit("/", n=1).str[-1]
+    cases["name"] = cases["model"].map(known["name"]).fillna(short)
+    cases["family"] = cases["model"].map(known["family"]).fillna("other")
+    if len(cases):
+        shared = cases.groupby(GROUP_COLUMNS)["sweep"].transform("nunique") > 1
+        cases["name"] = cases["name"].where(~shared, cases["name"] + " (" + cases["sweep"] + ")")
+        cases = cases.rename(columns={"d_embed": "d_model"})
+    return cases
+
+
+def compute_by_sweep(compute: Callable[[pd.DataFrame], pd.DataFrame], cases: pd.DataFrame) -> pd.DataFrame:
+    """Return ``compute(cases)``, which has one row per model, source, n_mem and protocol, taken sweep by sweep.
+
+    The rows gain the columns ``sweep`` and FACTS.
+    """
+    parts = [compute(part).assign(sweep=sweep) for sweep, part in cases.groupby("sweep", sort=True)]
+    facts = cases.groupby(["sweep", *GROUP_COLUMNS], as_index=False)[FACTS].first()
+    return pd.concat(parts, ignore_index=True).merge(facts, on=["sweep", *GROUP_COLUMNS], how="left")
+
+
+def compute_shares(cases: pd.DataFrame) -> pd.DataFrame:
+    """Return per sweep, group and length how many texts there were and the shares ``solved`` and ``exact``."""
+    by = ["sweep", *GROUP_COLUMNS, "name", "family", "length"]
+    shares = cases.assign(solved=cases["solved"].astype(float), exact=cases["exact"].astype(float))
+    shares = shares.groupby(by, sort=True).agg(
+        solved=("solved", "mean"), exact=("exact", "mean"), n_texts=("text_id", "nunique")
+    )
+    return shares.reset_index()
+
+
+def compute_capacities(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.DataFrame:
+    """Return one row per sweep, model, source, n_mem and protocol: what the vectors hold, with intervals over books.
+
+    ``decoding_capacity_tokens`` is the published criterion (mean teacher-forced accuracy >= .99);
+    ``exact_tokens`` and ``exact_bytes`` are each text's longest exact length, averaged over texts; ``info_gain_nats``
+    is the gain in true sums at ``gain_length_tokens``, the first length of which no text is exact (null if none).
+    """
+
+    def compute(part):
+        groups = part.groupby(GROUP_COLUMNS, sort=True)
+        return pd.DataFrame(
+            [dict(zip(GROUP_COLUMNS, key, strict=True)) | _summarise(group, n_resamples, seed) for key, group in groups]
+        )
+
+    return compute_by_sweep(compute, cases)
+
+
+def _summarise(group, n_resamples, seed):
+    def interval(name, values, clusters):
+        mean = Interval(math.nan)
+        if len(values):
+            mean = bootstrap_clusters(clusters, weighted_mean(values), n_resamples=n_resamples, seed=seed)
+        return {f"{name}_mean": mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
+
+    accuracy = group.groupby("length")["tf_accuracy"].mean()
+    sizes = group[["length", "text_bytes"]].where(group["exact"].astype(bool), 0)
+    longest = sizes.assign(cluster=group["cluster_id"]).groupby(group["text_id"]).max()
+    failed = select_first_failed_length(group, "exact")
+    gains = failed["ce_lm_nats"] - failed["ce_mem_nats"]
+    return {
+        "n_texts": len(longest),
+        "n_clusters": longest["cluster"].nunique(),
+        "decoding_capacity_tokens": decoding_capacity(accuracy.index, accuracy),
+        **interval("exact_tokens", longest["length"], longest["cluster"]),
+        **interval("exact_bytes", longest["text_bytes"], longest["cluster"]),
+        "gain_length_tokens": failed["length"].max() if len(failed) else math.nan,
+        **interval("info_gain_nats", gains, failed["cluster_id"]),
+    }
+
+
+def compute_capacity_table(cases: pd.DataFrame, capacities: pd.DataFrame) -> pd.DataFrame:
+    """Return the measured half of table_capacity (columns: CAPACITY_COLUMNS), conventions ``paper`` and ``exact``.
+
+    ``capacities`` is the result of ``compute_capacities``. Under ``paper`` the text bytes are those at the decoding
+    capacity, under ``exact`` those of the longest exact lengths; both per vector. Vector bytes are as stored.
+    """
+    by = ["sweep", *GROUP_COLUMNS]
+    bytes_at = cases.groupby([*by, "length"])["text_bytes"].mean().rename("bytes_at_capacity").reset_index()
+    capacity = capacities[[*by, "decoding_capacity_tokens"]]
+    tables = []
+    for convention in ("paper", "exact"):
+        gains = compute_by_sweep(lambda part, c=convention: compute_gains(part, convention=c), cases)
+        if convention == "paper":
+            table = gains.merge(capacity, on=by)
+            table = table.merge(
+                bytes_at, how="left", left_on=[*by, "decoding_capacity_tokens"], right_on=[*by, "length"]
+            )
+            text_bytes = table["bytes_at_capacity"].fillna(0)
+        else:
+            table = gains.merge(compute_by_sweep(compute_exact_capacity, cases).drop(columns=FACTS), on=by)
+            text_bytes = table["exact_bytes_mean"]
+        table["text_bytes_per_vector"] = text_bytes / table["n_mem"]
+        tables.append(table.assign(convention=convention, criterion=CRITERIA[convention], capacity_how="measured"))
+    table = pd.concat(tables, ignore_index=True)
+    table["info_gain_bits_mean"] = nats_to_bits(table["info_gain_nats_mean"])
+    table = table.sort_values(["convention", "model", "source", "protocol", "n_mem", "sweep"], ignore_index=True)
+    whole = {column: "Int64" for column in ("n_mem", "decoding_capacity_tokens", "vector_bytes", "n_texts")}
+    return table.reindex(columns=CAPACITY_COLUMNS).astype(whole)

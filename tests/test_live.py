@@ -1,0 +1,129 @@
+"""The live half as a user meets it: the quickstart, a model of one's own in the tables, the model that ships."""
+
+import shutil
+import subprocess
+import sys
+import time
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from tiny import save_tiny_model
+
+from paper_lib import engine, notebooks, runs
+from paper_lib.errors import InputError
+from paper_lib.lm import load_lm
+from paper_lib.paths import DATA, NOTEBOOKS, ROOT
+
+QUICKSTART = NOTEBOOKS / "00_quickstart.ipynb"
+SHIPPED = "data/models/novels-5m"
+
+
+def printed(path):
+    """Return all that the cells of an executed notebook printed or showed as text."""
+    outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+    texts = [output.get("text") or output.get("data", {}).get("text/markdown", "") for output in outputs]
+    return "\n".join(texts)
+
+
+def test_the_quickstart_crams_its_sentence_and_reads_it_back():
+    started = time.monotonic()
+    text = notebooks.read_parameters(notebooks.read_notebook(QUICKSTART))["TEXT"]
+    said = printed(notebooks.execute_notebook(QUICKSTART, {"OUT_DIR": "build/quickstart"}).notebook)
+    print(f"quickstart: {time.monotonic() - started:.0f} s")  # seen with `pytest -s`
+    assert "all tokens right" in said
+    assert f"{text}\n\nIt is the same text." in said
+    assert said.count("| yes") == 4
+
+
+def test_the_quickstart_takes_more_vectors_for_more_text_and_says_when_it_gives_up():
+    text = "Nobody in the village knew where the two strangers had come from, and nobody asked them twice."
+    wanted = {"TEXT": text, "MAX_STEPS": 30, "MAX_VECTORS": 2}
+    said = printed(notebooks.execute_notebook(QUICKSTART, wanted).notebook)
+    assert "1 vector: " in said
+    assert "2 vectors: " in said
+    assert "It is not the text: 2 vectors were too few." in said
+
+
+def test_the_quickstart_says_what_is_wrong_with_an_empty_text():
+    with pytest.raises(InputError, match="InputError: TEXT has 0 tokens; give 1 to"):
+        notebooks.execute_notebook(QUICKSTART, {"TEXT": ""})
+
+
+def test_the_quickstart_is_committed_executed():
+    notebook = notebooks.read_notebook(QUICKSTART)
+    assert QUICKSTART.read_text() == nbformat.writes(notebooks.make_canonical(notebook)) + "\n"
+    assert "It is the same text." in printed(QUICKSTART)
+    assert notebooks.list_products(notebook) == []
+
+
+def test_the_shipped_model_is_small_and_says_what_it_is():
+    folder = ROOT / SHIPPED
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 12e6
+    lm = load_lm(SHIPPED)
+    assert lm.start_id is not None
+    stored = load_lm(SHIPPED, dtype="bfloat16").model.state_dict()
+    for name, weight in lm.model.state_dict().items():
+        assert torch.equal(weight, stored[name].float())  # nothing is lost by the 16 bits that ship
+    card = (folder / "README.md").read_text()
+    assert f"{lm.n_parameters / 1e6:.1f} million parameters" in card
+
+
+def test_every_frozen_vector_of_a_sample_decodes_to_its_text():
+    # All of them: `python -m paper_lib verify`, which continuous integration runs.
+    cases = runs.load_runs().set_index("key")
+    lm, drawn = load_lm(SHIPPED), np.random.default_rng(0)
+    for sweep in sorted(cases["sweep"].unique()):
+        vectors = runs.load_vectors(sweep)
+        for key in drawn.choice(sorted(vectors), size=min(4, len(vectors)), replace=False):
+            record = cases.loc[key].to_dict()
+            text = engine.decode_text(lm, record, vectors[key])
+            assert engine.hashlib.sha256(text.encode()).hexdigest() == record["text_sha256"]
+
+
+def test_a_model_of_ones_own_is_in_the_tables_without_a_change_of_code(tmp_path):
+    copy = tmp_path / "paper"
+    ignored = shutil.ignore_patterns("build", ".git", ".venv", "__pycache__", "tests")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    save_tiny_model(copy / "my-model")
+    sweep = {
+        "name": "mine",
+        "model": {"name": "my-model"},
+        "texts": {"source": "strings", "texts": ["a cat sat", "the dog", "no bird"], "label": "proverbs"},
+        "n_texts": 3,
+        "lengths": [2, 3, 7],
+        "n_mem": [1, 2],
+        "protocols": ["kuratov2025", "strict"],
+        "optimiser": {"max_steps": 60, "lr": 0.1},
+    }
+    (copy / "mine.yml").write_text(yaml.safe_dump(sweep))
+    for command in (
+        ["run", "mine.yml"],
+        ["freeze", "mine"],
+        *(["execute", f"notebooks/{name}.ipynb"] for name in MEASURED_IN),
+    ):
+        subprocess.run([sys.executable, "-m", "paper_lib", *command], cwd=copy, check=True, capture_output=True)
+    for table in MEASURED_IN.values():
+        models = pd.read_csv(copy / "figures" / f"{table}.csv")["model"]
+        assert "my-model" in set(models), table
+        assert len(set(models)) > 2, table
+
+
+MEASURED_IN = {
+    "01_decoding_capacity": "table_capacity",
+    "02_entropy_cutoff": "table_entropy_test",
+    "03_scaling_vectors": "table_scaling_exponents",
+    "04_capacity_utilization": "table_utilisation",
+}
+
+
+def test_the_manifest_covers_the_model_and_the_runs():
+    listed = (DATA / "MANIFEST.sha256").read_text()
+    for name in ("models/novels-5m/model.safetensors", "models/novels-5m/recipe.yml"):
+        assert name in listed
+    for sweep in runs.load_runs()["sweep"].unique():
+        assert f"runs/{sweep}.parquet" in listed
+        assert f"vectors/{sweep}.safetensors" in listed

@@ -1,0 +1,115 @@
+"""Measured runs put together like published ones, on cases whose answers are written by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from paper_lib import capacity, measured, runs
+from paper_lib.manifest import write_manifest
+from paper_lib.published import CAPACITY_COLUMNS
+
+LENGTHS = (4, 8, 16)
+EXACT_UP_TO = {"a@1": 8, "a@9": 4, "b@5": 0}  # tokens, by text; two texts of book a, one of book b
+
+
+def frozen_cases(model="my/toy", protocol="strict"):
+    """Records as a sweep freezes them: texts that are exact up to a length and gain 3 nats beyond."""
+    rows = []
+    for text, longest in EXACT_UP_TO.items():
+        for length in LENGTHS:
+            exact = length <= longest
+            rows.append(
+                {
+                    "key": f"{model}{text}{length}", "model": model, "source": "novels", "n_mem": 2,
+                    "protocol": protocol, "length": length, "text_id": text, "cluster_id": text[0],
+                    "n_targets": length, "solved": exact, "exact": exact, "tf_accuracy": 1.0 if exact else 0.5,
+                    "n_correct_lm": 1, "n_correct_mem": length if exact else length // 2,
+                    "ce_lm_nats": 2.0 * length, "ce_mem_nats": 0.1 if exact else 2.0 * length - 3,
+                    "ce_mem_min_nats": 0.1 if exact else 2.0 * length - 4, "text_bytes": 3 * length,
+                    "d_embed": 10, "vocab_size": 50, "vector_bytes": 20,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "runs").mkdir()
+    frozen_cases().to_parquet(tmp_path / "runs" / "toy.parquet")
+    write_manifest(tmp_path)
+    return tmp_path
+
+
+def test_a_model_is_named_as_the_paper_names_it_or_by_its_last_part(data):
+    frozen_cases("EleutherAI/pythia-160m").to_parquet(data / "runs" / "known.parquet")
+    write_manifest(data)
+    names = measured.load_cases(data).groupby("model")[["name", "family"]].first()
+    assert tuple(names.loc["my/toy"]) == ("toy", "other")
+    assert tuple(names.loc["EleutherAI/pythia-160m"]) == ("Pythia-160M", "Pythia")
+
+
+def test_two_sweeps_of_one_thing_stay_apart_and_say_which_they_are(data):
+    other = frozen_cases().assign(exact=False, key=lambda f: f["key"] + "x")
+    other.to_parquet(data / "runs" / "toy-fast.parquet")
+    write_manifest(data)
+    held = measured.compute_capacities(measured.load_cases(data), n_resamples=0, seed=0).set_index("sweep")
+    assert dict(held["name"]) == {"toy": "toy (toy)", "toy-fast": "toy (toy-fast)"}
+    assert dict(held["exact_tokens_mean"]) == {"toy": 4, "toy-fast": 0}
+
+
+def test_capacities_are_those_counted_by_hand(data):
+    (row,) = measured.compute_capacities(measured.load_cases(data), n_resamples=500, seed=0).to_dict("records")
+    assert row["exact_tokens_mean"] == (8 + 4 + 0) / 3
+    assert row["exact_bytes_mean"] == 3 * (8 + 4 + 0) / 3
+    assert row["gain_length_tokens"] == 16
+    assert row["info_gain_nats_mean"] == pytest.approx(3)
+    assert row["decoding_capacity_tokens"] == 0  # a third of the texts fails at every length
+    assert (row["n_texts"], row["n_clusters"]) == (3, 2)
+    # resampled are the books: a alone gives (8 + 4) / 2, b alone 0
+    assert (row["exact_tokens_low"], row["exact_tokens_high"]) == (0, 6)
+
+
+def test_no_length_without_an_exact_text_leaves_the_gain_open(data):
+    cases = measured.load_cases(data).query("length <= 8")
+    (row,) = measured.compute_capacities(cases, n_resamples=50, seed=0).to_dict("records")
+    assert math.isnan(row["gain_length_tokens"])
+    assert math.isnan(row["info_gain_nats_mean"])
+    assert row["exact_tokens_mean"] == 4
+
+
+def test_the_capacity_table_has_a_row_for_each_convention(data):
+    cases = measured.load_cases(data)
+    held = measured.compute_capacities(cases, n_resamples=0, seed=0)
+    table = measured.compute_capacity_table(cases, held)
+    assert list(table.columns) == CAPACITY_COLUMNS
+    rows = table.set_index("convention")
+    assert set(rows["origin"]) == {"measured"}
+    assert rows.loc["exact", "exact_tokens_mean"] == held["exact_tokens_mean"][0]
+    assert rows.loc["exact", "info_gain_nats_mean"] == pytest.approx(3)
+    assert rows.loc["exact", "text_bytes_per_vector"] == 12 / 2
+    assert rows.loc["paper", "info_gain_nats_mean"] == pytest.approx(4)  # minimum loss, all failures pooled
+    assert rows.loc["paper", "text_bytes_per_vector"] == 0
+    assert set(rows["vector_bytes"]) == {20}
+
+
+def test_shares_are_means_over_texts(data):
+    shares = measured.compute_shares(measured.load_cases(data)).set_index("length")
+    assert list(shares["exact"]) == pytest.approx([2 / 3, 1 / 3, 0])
+    assert set(shares["n_texts"]) == {3}
+
+
+def test_exact_capacity_is_the_same_by_either_way(data):
+    cases = measured.load_cases(data)
+    held = measured.compute_capacities(cases, n_resamples=0, seed=0)
+    assert capacity.compute_exact_capacity(cases)["exact_bytes_mean"][0] == held["exact_bytes_mean"][0]
+
+
+def test_the_repositorys_own_runs_are_complete():
+    cases = runs.load_runs()
+    grids = cases.groupby(["sweep", *capacity.GROUP_COLUMNS])
+    assert (grids["text_id"].nunique() >= 32).all()
+    assert (grids["length"].nunique() == 4).all()
+    longest = cases[cases["length"] == grids["length"].transform("max")]
+    assert not longest["exact"].any()  # so that the gain at the first length without success is defined
+    assert not cases.duplicated("key").any()
