@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub.utils import enable_progress_bars
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from .errors import InputError
 from .paths import ROOT
+
+# A download deserves a progress bar, reading a file does not.
+logging.disable_progress_bar()
+enable_progress_bars()
 
 WEIGHT_FILES = ("*.safetensors", "config.json", "tokenizer.json")
 

@@ -205,6 +205,7 @@ def _run(path, copy, parameters):
                 str(unfinished).replace("{", "{{").replace("}", "}}"),
                 parameters=parameters,
                 kernel_name="python3",
+                language="python",
                 cwd=str(path.parent),
                 progress_bar=False,
                 config=_local_sockets(scratch),
