@@ -209,12 +209,16 @@ def plot_scaling(data: pd.DataFrame, *, x: str, y: str, low=None, high=None, hue
 
 
 def plot_shares(data: pd.DataFrame, *, x: str = "length", y: str, hue: str, ax):
-    """Draw a share (0 to 1) over text length, one line per ``hue``, labelled for a legend."""
+    """Draw a share (0 to 1) over text length, one line per ``hue``, labelled for a legend.
+
+    Marks shrink from line to line, so that lines that coincide are seen to.
+    """
     _check(data, [x, y, hue], ax)
-    for (label, group), style in zip(data.groupby([hue], sort=False), SERIES_STYLES, strict=False):
+    sizes = (7.5, 5, 3.5, 2.5)
+    for (label, group), style, size in zip(data.groupby(hue, sort=False), SERIES_STYLES, sizes, strict=False):
         group = group.sort_values(x)
-        line = _mark(style, group["origin"].iloc[0], size=4) | {"linestyle": "-", "linewidth": 1.1}
-        ax.plot(group[x], group[y], label=label[0], **line)
+        line = _mark(style, group["origin"].iloc[0], size=size) | {"linestyle": "-", "linewidth": 1.1}
+        ax.plot(group[x], group[y], label=label, **line)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(FixedLocator(sorted(data[x].unique())))
     ax.xaxis.set_major_formatter(THOUSANDS)
@@ -232,9 +236,8 @@ def plot_against_theory(data: pd.DataFrame, *, x: str, y: str, hue: str = "famil
             f"{share:.0%}", (edge, share * edge), xytext=(2, 0), textcoords="offset points", va="center", color=GREY
         )
     for row in data.itertuples():
-        ax.plot(
-            getattr(row, x), getattr(row, y), **_mark(_family_style(_family(getattr(row, hue))), row.origin, size=4)
-        )
+        mark = _mark(_family_style(_family(getattr(row, hue))), row.origin, size=4)
+        ax.plot(getattr(row, x), getattr(row, y), clip_on=False, **mark)
     ax.set_xlim(0, edge)
     ax.set_ylim(0)
     return ax

@@ -75,9 +75,10 @@ def compute_capacities(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> p
 
     def compute(part):
         groups = part.groupby(GROUP_COLUMNS, sort=True)
-        return pd.DataFrame(
-            [dict(zip(GROUP_COLUMNS, key, strict=True)) | _summarise(group, n_resamples, seed) for key, group in groups]
-        )
+        rows = [
+            dict(zip(GROUP_COLUMNS, key, strict=True)) | _summarise(group, n_resamples, seed) for key, group in groups
+        ]
+        return pd.DataFrame(rows).astype({"gain_length_tokens": "Int64"})
 
     return compute_by_sweep(compute, cases)
 
@@ -97,10 +98,10 @@ def _summarise(group, n_resamples, seed):
     return {
         "n_texts": len(longest),
         "n_clusters": longest["cluster"].nunique(),
-        "decoding_capacity_tokens": decoding_capacity(accuracy.index, accuracy),
+        "decoding_capacity_tokens": int(decoding_capacity(accuracy.index, accuracy)),
         **interval("exact_tokens", longest["length"], longest["cluster"]),
         **interval("exact_bytes", longest["text_bytes"], longest["cluster"]),
-        "gain_length_tokens": failed["length"].max() if len(failed) else math.nan,
+        "gain_length_tokens": int(failed["length"].max()) if len(failed) else None,
         **interval("info_gain_nats", gains, failed["cluster_id"]),
     }
 
