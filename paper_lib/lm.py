@@ -103,8 +103,10 @@ def load_lm(
 
     ``dtype``, of the weights, is float32, bfloat16, float16 or float64; ``autocast``, of the matrix products, is
     bfloat16, float16 or None for no other than that of the weights. Weights come from safetensors only and no remote
-    code is ever run. Raises InputError for a model that is missing, is not a causal LM, or needs code of its own.
+    code is ever run. Raises InputError for a model that is missing, is not a causal LM, or needs code of its own, and
+    for a device that is not there.
     """
+    _check_device(device)
     folder = ROOT / name  # models of this repository are named from its root, wherever one stands
     name = str(folder) if folder.is_dir() else name
     try:
@@ -141,6 +143,14 @@ def freeze(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = N
     )
     _check_causal(lm)
     return lm
+
+
+def _check_device(device):
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        here = ["cpu"] + [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        raise InputError(f"cannot compute on device {device!r}; this torch has: {', '.join(here)}") from None
 
 
 @torch.no_grad()

@@ -452,6 +452,12 @@ def test_a_model_that_brings_its_own_code_is_refused(tmp_path):
         load_lm(str(tmp_path))
 
 
+@pytest.mark.parametrize("device", ["abacus", "cuda:99"])
+def test_a_device_that_is_not_there_is_told_in_one_line(model, device):
+    with pytest.raises(InputError, match=f"cannot compute on device '{device}'; this torch has: cpu"):
+        load_lm(model, device=device)
+
+
 def test_strict_needs_a_start_token(settings, tmp_path):
     settings["model"]["name"] = save_tiny_model(tmp_path / "headless", bos_token_id=None)
     with pytest.raises(InputError, match="neither BOS nor EOS"):
