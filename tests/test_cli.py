@@ -31,7 +31,7 @@ def run(*arguments):
             "unknown notebook 'notebooks/99_none.ipynb'; choose from: notebooks/01_",
         ),
         (["execute", "README.md"], "README.md is not a notebook; restore it"),
-        (["execute", N, "-p", "N_MEM=4"], f"unknown parameter of {N} 'N_MEM'; choose from: OUT_DIR"),
+        (["execute", N, "-p", "N_MEM=4"], f"unknown parameter of {N} 'N_MEM'; choose from: N_RESAMPLES, SEED"),
         (["execute", N, "-p", "OUT_DIR"], "-p OUT_DIR: write NAME=VALUE"),
         (["execute", N, "-p", "OUT_DIR=4"], f'parameter OUT_DIR of {N} is 4; give a str, such as "figures"'),
     ],
@@ -106,5 +106,5 @@ def test_unknown_command_does_not_succeed():
 def test_a_variant_reports_where_it_went():
     result = run("execute", N, "-p", "OUT_DIR=build/test_variant")
     assert result.returncode == 0, result.stderr
-    assert "8 files" in result.stdout
+    assert "10 files" in result.stdout
     assert (ROOT / "build" / "test_variant" / "fig_scaling_vectors.png").is_file()
