@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.utils import enable_progress_bars
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from .errors import InputError
 from .paths import ROOT
+from .score import score_hidden, score_logits
 
 # A download deserves a progress bar, reading a file does not.
 logging.disable_progress_bar()
@@ -31,7 +32,7 @@ class FrozenLM:
     standard deviation of all input embeddings as the model sees them, ``context_tokens`` the longest input (infinite
     for Mamba), ``start_id`` the token before a text (BOS, else EOS, else none) and ``fingerprint`` says which weights
     these are: the sha256 of the files of a folder, or the commit on the hub. ``autocast`` is the lower precision that
-    matrix products run in, if any.
+    matrix products run in, if any. ``plain_head`` tells that logits are a linear function of the last hidden states.
     """
 
     model: PreTrainedModel
@@ -43,6 +44,7 @@ class FrozenLM:
     start_id: int | None
     fingerprint: str
     autocast: torch.dtype | None = None
+    plain_head: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -72,6 +74,24 @@ class FrozenLM:
         """Return the logits at ``positions`` only, from input vectors without padding."""
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             return self.model(inputs_embeds=inputs, logits_to_keep=positions, use_cache=False).logits
+
+    def score(
+        self, inputs: Float[Tensor, "case pos d_embed"], positions: Int[Tensor, " kept"], ids: Int[Tensor, "case kept"]
+    ) -> tuple[Float[Tensor, "case kept"], Bool[Tensor, "case kept"], Float[Tensor, "case kept"]]:
+        """Return what the model makes of ``ids`` at ``positions``: cross-entropy (nats), argmax hit, lead in logits."""
+        if self.plain_head:
+            with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+                hidden = self.model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+            head = self.model.get_output_embeddings()
+            dtype = self.autocast or head.weight.dtype
+            bias = None if head.bias is None else head.bias.to(dtype)
+            scores = score_hidden(
+                hidden[:, positions].flatten(0, 1).to(dtype), head.weight.to(dtype), bias, ids.flatten()
+            )
+        else:
+            logits = self.logits(inputs, positions).flatten(0, 1)
+            scores = score_logits(logits.to(torch.promote_types(logits.dtype, torch.float32)), ids.flatten())
+        return tuple(score.view(ids.shape) for score in scores)
 
     @torch.no_grad()
     def greedy(
@@ -142,7 +162,7 @@ def freeze(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = N
         fingerprint=fingerprint,
     )
     _check_causal(lm)
-    return lm
+    return dataclasses.replace(lm, plain_head=_has_plain_head(lm))
 
 
 def _check_device(device):
@@ -165,6 +185,18 @@ def _check_causal(lm):
         raise InputError(
             f"{type(lm.model).__name__} looks at later tokens; give a causal language model, not an encoder"
         )
+
+
+@torch.no_grad()
+def _has_plain_head(lm):
+    # Some models scale or cap their logits, or project what they call the last hidden state; then they are asked whole.
+    inputs = torch.randn(1, 4, lm.d_embed, generator=torch.Generator().manual_seed(1))
+    inputs = (inputs * lm.embedding_std).to(lm.device, lm.dtype)
+    logits, head = lm.logits(inputs, torch.arange(4, device=lm.device)), lm.model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear):
+        return False
+    hidden = lm.model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+    return hidden.shape[-1] == head.in_features and torch.equal(head(hidden).to(logits.dtype), logits)
 
 
 def _fingerprint(name, config):

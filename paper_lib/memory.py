@@ -38,23 +38,25 @@ class Protocol:
         """Return the predicted tokens."""
         return ids[:, self.n_given :]
 
-    def predict(
+    def build(
         self, lm: FrozenLM, vectors: Float[Tensor, "case n_mem d_embed"], ids: Int[Tensor, "case pos"]
-    ) -> Float[Tensor, "case target vocab"]:
-        """Return the logits of the targets with the vectors in front, under teacher forcing."""
+    ) -> tuple[Float[Tensor, "case input d_embed"], Int[Tensor, " target"]]:
+        """Return the inputs with the vectors in front, under teacher forcing, and where the targets are predicted."""
         n_mem, length = vectors.shape[1], ids.shape[1]
         inputs = torch.cat([vectors.to(lm.dtype), lm.embed(ids[:, : length - 1])], dim=1)
-        return lm.logits(inputs, torch.arange(n_mem + self.n_given - 1, n_mem + length - 1, device=ids.device))
+        return inputs, torch.arange(n_mem + self.n_given - 1, n_mem + length - 1, device=ids.device)
 
-    def predict_alone(self, lm: FrozenLM, ids: Int[Tensor, "case pos"]) -> Float[Tensor, "case target vocab"]:
-        """Return the logits of the same targets without vectors: the baseline, after the start token where needed."""
+    def build_alone(
+        self, lm: FrozenLM, ids: Int[Tensor, "case pos"]
+    ) -> tuple[Float[Tensor, "case input d_embed"], Int[Tensor, " target"]]:
+        """Return the same without vectors: the inputs of the baseline, after the start token where needed."""
         context = ids[:, :-1]
         if self.needs_start:
             start = torch.full_like(ids[:, :1], self.start_id(lm))
             context = torch.cat([start, context], dim=1)
         n_targets = self.n_targets(ids.shape[1])
         positions = torch.arange(context.shape[1] - n_targets, context.shape[1], device=ids.device)
-        return lm.logits(lm.embed(context), positions)
+        return lm.embed(context), positions
 
     def decode(
         self,

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from .errors import unknown_name
 from .lm import FrozenLM
@@ -153,23 +152,16 @@ def measure(
     teacher-forced argmax hits, ``first_error`` is the place of the first miss (-1 for none), ``margin`` is the smallest
     lead in logits of a target over the best other token.
     """
-    logits = protocol.predict_alone(lm, ids) if vectors is None else protocol.predict(lm, vectors, ids)
-    logits, targets = logits.to(torch.promote_types(logits.dtype, torch.float32)), protocol.targets(ids)
-    token_ce = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-    loss = token_ce.sum(dim=1)
-    with torch.no_grad():
-        best, chosen = logits.topk(2, dim=-1)
-        hit = chosen[..., 0] == targets
-        right = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-        lead = right - torch.where(hit, best[..., 1], best[..., 0])
-        return {
-            "loss": loss,
-            "ce_nats": token_ce.detach().double().sum(dim=1),
-            "n_correct": hit.sum(dim=1),
-            "all_correct": hit.all(dim=1),
-            "first_error": torch.where(hit.all(dim=1), -1, (~hit).int().argmax(dim=1)),
-            "margin": lead.amin(dim=1),
-        }
+    inputs, positions = protocol.build_alone(lm, ids) if vectors is None else protocol.build(lm, vectors, ids)
+    token_ce, hit, lead = lm.score(inputs, positions, protocol.targets(ids))
+    return {
+        "loss": token_ce.sum(dim=1),
+        "ce_nats": token_ce.detach().double().sum(dim=1),
+        "n_correct": hit.sum(dim=1),
+        "all_correct": hit.all(dim=1),
+        "first_error": torch.where(hit.all(dim=1), -1, (~hit).int().argmax(dim=1)),
+        "margin": lead.amin(dim=1),
+    }
 
 
 def _start(lm, case):

@@ -207,10 +207,10 @@ def test_a_loss_that_is_not_finite_ends_its_row_and_spares_the_others():
     some = cases(3, 4)
 
     class Poisoned(Protocol):
-        def predict(self, lm, vectors, ids):
-            logits = super().predict(lm, vectors, ids)
+        def build(self, lm, vectors, ids):
+            inputs, positions = super().build(lm, vectors, ids)
             poison = (ids == some[1].ids).all(dim=1).view(-1, 1, 1)
-            return torch.where(poison, torch.nan, logits)
+            return torch.where(poison, torch.nan, inputs), positions
 
     settings = AdamW(max_steps=20)
     results = by_key(optimize(lm, Poisoned("poisoned", 1, False), some, settings, NEVER, batch_size=3))
@@ -291,7 +291,7 @@ def test_a_protocol_without_start_token_is_refused():
     lm = make_lm("llama")
     headless = type(lm)(**{**lm.__dict__, "start_id": None})
     with pytest.raises(InputError, match="neither BOS nor EOS"):
-        find_protocol("strict").predict_alone(headless, random_ids(1, 3))
+        find_protocol("strict").build_alone(headless, random_ids(1, 3))
 
 
 @pytest.mark.parametrize("find", [find_protocol, find_stopping_rule])

@@ -1,0 +1,67 @@
+"""Cross-entropy of the targets from the last hidden states, a chunk of positions at a time.
+
+The product of positions and vocabulary is by far the largest tensor of a step: 2 texts of 1,568 tokens under Llama's
+128,256 tokens need 1.6 GB for the logits alone, and three times that for the backward pass. The weights of the head are
+frozen, so the gradient of a position's loss with respect to its hidden state is known as soon as its logits are; the
+logits of a chunk are thrown away before the next chunk is looked at.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+CHUNK_BYTES = {"cpu": 2**25, "cuda": 2**28}  # of the logits that exist at one time
+
+
+def score_logits(
+    logits: Float[Tensor, "target vocab"], targets: Int[Tensor, " target"]
+) -> tuple[Float[Tensor, " target"], Bool[Tensor, " target"], Float[Tensor, " target"]]:
+    """Return for each target its cross-entropy in nats, whether it is the argmax, and its lead over the best other."""
+    right = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    with torch.no_grad():
+        hit = logits.argmax(dim=-1) == targets
+        other = logits.scatter(-1, targets.unsqueeze(-1), -torch.inf).amax(dim=-1)
+    return functional.cross_entropy(logits, targets, reduction="none"), hit, right.detach() - other
+
+
+def score_hidden(
+    hidden: Float[Tensor, "target d"],
+    weight: Float[Tensor, "vocab d"],
+    bias: Float[Tensor, " vocab"] | None,
+    targets: Int[Tensor, " target"],
+) -> tuple[Float[Tensor, " target"], Bool[Tensor, " target"], Float[Tensor, " target"]]:
+    """Return what ``score_logits`` says of ``hidden @ weight.T + bias``, without ever holding all of it."""
+    return _ScoreInChunks.apply(hidden, weight, bias, targets)
+
+
+class _ScoreInChunks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, targets):
+        # Results are written into tensors that exist before the first chunk: small ones made between the large ones
+        # would keep their memory from being used again.
+        precision = torch.promote_types(hidden.dtype, torch.float32)
+        ce, lead = (torch.empty(len(hidden), dtype=precision, device=hidden.device) for _ in range(2))
+        hit = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        n_rows = max(1, CHUNK_BYTES[hidden.device.type] // (4 * len(weight)))
+        for start in range(0, len(hidden), n_rows):
+            rows = slice(start, start + n_rows)
+            target = targets[rows].unsqueeze(-1)
+            logits = functional.linear(hidden[rows], weight, bias).to(precision)
+            right, total = logits.gather(-1, target), logits.logsumexp(dim=-1, keepdim=True)
+            ce[rows] = (total - right).squeeze(-1)
+            hit[rows] = logits.argmax(dim=-1) == targets[rows]
+            lead[rows] = right.squeeze(-1) - logits.scatter_(-1, target, -torch.inf).amax(dim=-1)
+            if gradient is not None:
+                # softmax minus one at the target: the slope of the loss over the logits
+                slope = logits.sub_(total).exp_().scatter_(-1, target, torch.expm1(right - total))
+                gradient[rows] = slope.to(weight.dtype) @ weight
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(hit, lead)
+        return ce, hit, lead
+
+    @staticmethod
+    def backward(ctx, grad_ce, _hit, _lead):
+        (gradient,) = ctx.saved_tensors
+        return grad_ce.unsqueeze(-1).to(gradient.dtype) * gradient, None, None, None

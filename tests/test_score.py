@@ -1,0 +1,72 @@
+"""Scores computed chunk by chunk against those of the whole matrix of logits."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import CONFIGS, make_lm, random_ids
+from transformers import Gemma2Config, Gemma2ForCausalLM
+
+from paper_lib import score
+from paper_lib.lm import freeze
+
+
+def naive(hidden, weight, bias, targets):
+    logits = hidden @ weight.T + (0 if bias is None else bias)
+    log_p = logits.log_softmax(-1)
+    rows = torch.arange(len(targets))
+    best_other = logits.clone()
+    best_other[rows, targets] = -torch.inf
+    return -log_p[rows, targets], logits.argmax(-1) == targets, logits[rows, targets] - best_other.amax(-1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 30), vocab=st.integers(2, 50), d=st.integers(1, 8), with_bias=st.booleans(),
+    chunk_bytes=st.integers(1, 4000), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_any_chunk_gives_the_scores_and_the_gradient_of_the_whole(n, vocab, d, with_bias, chunk_bytes, seed):
+    torch.manual_seed(seed)
+    hidden = torch.randn(n, d, dtype=torch.float64, requires_grad=True)
+    weight, targets = torch.randn(vocab, d, dtype=torch.float64), torch.randint(vocab, (n,))
+    bias = torch.randn(vocab, dtype=torch.float64) if with_bias else None
+    upstream = torch.rand(n, dtype=torch.float64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(score.CHUNK_BYTES, "cpu", chunk_bytes)
+        ce, hit, lead = score.score_hidden(hidden, weight, bias, targets)
+    expected = naive(hidden, weight, bias, targets)
+    torch.testing.assert_close(ce, expected[0])
+    assert torch.equal(hit, expected[1])
+    torch.testing.assert_close(lead, expected[2])
+    (gradient,) = torch.autograd.grad((ce * upstream).sum(), hidden)
+    (whole,) = torch.autograd.grad((expected[0] * upstream).sum(), hidden)
+    torch.testing.assert_close(gradient, whole)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_every_architecture_of_the_tests_is_scored_in_chunks(architecture):
+    assert make_lm(architecture).plain_head
+
+
+def test_a_model_that_caps_its_logits_is_asked_for_all_of_them():
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=16, head_dim=8, final_logit_softcapping=0.5, bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    lm = freeze(Gemma2ForCausalLM(config).double(), fingerprint="capped")
+    assert not lm.plain_head
+    ids, inputs = random_ids(2, 3), torch.randn(2, 5, 16, dtype=torch.float64)
+    ce, _, _ = lm.score(inputs, torch.tensor([1, 2, 4]), ids)
+    log_p = lm.model(inputs_embeds=inputs).logits[:, [1, 2, 4]].log_softmax(-1)
+    torch.testing.assert_close(ce, -log_p.gather(-1, ids.unsqueeze(-1)).squeeze(-1))
+
+
+def test_in_lower_precision_products_are_lower_and_sums_are_not():
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(20, 16), torch.randn(50, 16) * 0.1
+    targets = torch.randint(50, (20,))
+    exact, _, _ = score.score_hidden(hidden, weight, None, targets)
+    low, _, _ = score.score_hidden(hidden.bfloat16(), weight.bfloat16(), None, targets)
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low, exact, atol=0.02, rtol=0)
