@@ -16,10 +16,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .errors import unknown_name
+from .errors import InputError, unknown_name
 from .lm import FrozenLM
 from .memory import Protocol
 
+STATUSES = ("running", "diverged", "solved", "patience", "budget")
+RUNNING = 0
 SAFE_MARGIN = 1e-3  # logits, fp32: what makes an argmax the same on another machine
 
 
@@ -102,12 +104,15 @@ def optimize(
     *,
     batch_size: int,
     storage: torch.dtype | None = None,
+    check_every: int = 1,
     on_step: Callable[[dict[str, Tensor]], None] = lambda progress: None,
 ) -> Iterator[Crammed]:
     """Optimise the vectors of ``cases`` (all of one length and one n_mem), yielding each as soon as it is finished.
 
     ``batch_size`` rows at a time. ``storage`` is the precision to which vectors are rounded before they are measured
-    and kept, by default none; the moves add up unrounded. ``on_step`` sees what each step measured.
+    and kept, by default none; the moves add up unrounded. Every ``check_every`` steps the device is asked which rows
+    have finished; a finished row stands still, so the results do not depend on it, but a GPU need not wait each step.
+    Where memory runs out, half as many rows go through the model at a time. ``on_step`` sees what each step measured.
     """
     waiting, running, rows = deque(cases), [], {}
     while waiting or running:
@@ -115,20 +120,18 @@ def optimize(
         while waiting and len(running) < batch_size:
             running.append(waiting.popleft())
             rows = _append(rows, _start(lm, running[-1]))
-        vectors = _round(rows["vectors"], storage).requires_grad_()
-        progress = measure(lm, protocol, vectors, rows["ids"])
-        n_targets = protocol.n_targets(rows["ids"].shape[1])
-        (gradient,) = torch.autograd.grad(progress["loss"].sum() / n_targets, vectors)
-        _record(rows, progress, vectors.detach())
-        on_step(progress)
-        status = _decide(rows, progress, settings, rule)
+        for _ in range(check_every):
+            vectors = _round(rows["vectors"], storage)
+            progress, gradient, batch_size = _measure_within_memory(lm, protocol, vectors, rows["ids"], batch_size)
+            _record(rows, progress, vectors, settings, rule)
+            on_step(progress)
+            _move(rows, gradient, settings)
+        status = rows["status"].tolist()
         rows["seconds"] += (time.perf_counter() - started) / len(running)
         for index in reversed(range(len(running))):
             if status[index]:
-                yield _finish(running.pop(index), rows, index, status[index], n_targets)
-        stays = torch.tensor([not s for s in status], device=lm.device)
-        rows = {name: values[stays] for name, values in rows.items()}
-        _move(rows, gradient[stays], settings)
+                yield _finish(running.pop(index), rows, index, protocol)
+        rows = {name: values[rows["status"] == RUNNING] for name, values in rows.items()}
 
 
 def initial_vectors(lm: FrozenLM, case: Case) -> Float[Tensor, "n_mem d_embed"]:
@@ -164,6 +167,31 @@ def measure(
     }
 
 
+def _measure_within_memory(lm, protocol, vectors, ids, n_rows):
+    # Rows do not interact, so they may go through the model in parts: as many at a time as memory allows.
+    while True:
+        try:
+            parts = [
+                _measure_with_gradient(lm, protocol, vectors[start : start + n_rows], ids[start : start + n_rows])
+                for start in range(0, len(ids), n_rows)
+            ]
+            break
+        except torch.OutOfMemoryError:
+            if n_rows == 1:
+                raise InputError("one text does not fit in memory; use shorter lengths or a smaller model") from None
+            n_rows //= 2
+    progress = {name: torch.cat([part[name] for part, _ in parts]) for name in parts[0][0]}
+    return progress, torch.cat([gradient for _, gradient in parts]), n_rows
+
+
+def _measure_with_gradient(lm, protocol, vectors, ids):
+    # The loss of a text is the mean over its targets; the sum over rows lets each row have its own gradient.
+    vectors = vectors.requires_grad_()
+    progress = measure(lm, protocol, vectors, ids)
+    (gradient,) = torch.autograd.grad(progress["loss"].sum() / protocol.n_targets(ids.shape[1]), vectors)
+    return {name: values.detach() for name, values in progress.items()}, gradient
+
+
 def _start(lm, case):
     vectors = initial_vectors(lm, case).unsqueeze(0)
     one = torch.zeros(1, dtype=torch.float64, device=lm.device)
@@ -179,6 +207,7 @@ def _start(lm, case):
         "best_margin": one - torch.inf,
         "best_ce": one + torch.inf,
         "min_ce": one + torch.inf,
+        "status": one.long() + RUNNING,
         "seconds": one,
     }
 
@@ -191,39 +220,36 @@ def _append(rows, row):
     return {name: torch.cat([rows[name], row[name]]) for name in row} if rows else row
 
 
-def _record(rows, progress, vectors):
-    # A better row has more targets right; with all of them right, a larger margin.
-    rows["n_steps"] += 1
+def _record(rows, progress, vectors, settings, rule):
+    # A better row has more targets right; with all of them right, a larger margin. A finished row is left alone.
+    active = rows["status"] == RUNNING
+    rows["n_steps"] += active
     margin = progress["margin"].double()
-    more = progress["n_correct"] > rows["best_correct"]
-    better = more | (progress["all_correct"] & (margin > rows["best_margin"]))
+    more = active & (progress["n_correct"] > rows["best_correct"])
+    better = more | (active & progress["all_correct"] & (margin > rows["best_margin"]))
     for name, value in (("vectors", vectors), ("correct", progress["n_correct"]), ("margin", margin)):
         shape = (-1,) + (1,) * (value.dim() - 1)
         rows[f"best_{name}"] = torch.where(better.view(shape), value, rows[f"best_{name}"])
     rows["best_ce"] = torch.where(better, progress["ce_nats"], rows["best_ce"])
     rows["best_step"] = torch.where(more, rows["n_steps"], rows["best_step"])
-    rows["min_ce"] = torch.fmin(rows["min_ce"], progress["ce_nats"])
-
-
-def _decide(rows, progress, settings, rule):
+    rows["min_ce"] = torch.where(active, torch.fmin(rows["min_ce"], progress["ce_nats"]), rows["min_ce"])
     patience = rule.patience_steps or settings.max_steps
-    ends = (
+    for status, ends in (
         ("diverged", ~progress["ce_nats"].isfinite()),
         ("solved", rule.reached(progress)),
         ("patience", rows["n_steps"] - rows["best_step"] >= patience),
         ("budget", rows["n_steps"] >= settings.max_steps),
-    )
-    table = torch.stack([end for _, end in ends]).cpu()
-    return [next((ends[i][0] for i in range(len(ends)) if table[i, row]), "") for row in range(table.shape[1])]
+    ):
+        rows["status"] = torch.where((rows["status"] == RUNNING) & ends, STATUSES.index(status), rows["status"])
 
 
-def _finish(case, rows, index, status, n_targets):
+def _finish(case, rows, index, protocol):
     return Crammed(
         case=case,
         vectors=rows["best_vectors"][index].cpu(),
-        status=status,
+        status=STATUSES[rows["status"][index]],
         n_steps=int(rows["n_steps"][index]),
-        n_targets=n_targets,
+        n_targets=protocol.n_targets(len(case.ids)),
         n_correct_mem=int(rows["best_correct"][index]),
         ce_mem_nats=float(rows["best_ce"][index]),
         ce_mem_min_nats=float(rows["min_ce"][index]),

@@ -10,6 +10,7 @@ from tiny import CONFIGS, make_lm, random_ids
 
 from paper_lib.engine import climb_ladder
 from paper_lib.errors import InputError
+from paper_lib.lm import FrozenLM
 from paper_lib.memory import PROTOCOLS, Protocol, find_protocol
 from paper_lib.optimize import (
     SAFE_MARGIN,
@@ -253,6 +254,49 @@ def test_weights_of_low_precision_prove_nothing():
         assert ladder["greedy_exact_full"]
         assert ladder["min_logit_margin"] >= SAFE_MARGIN
         assert ladder["exact"] == (dtype == torch.float32)
+
+
+def test_looking_less_often_changes_nothing():
+    lm, protocol, rule = make_lm("llama"), find_protocol("strict"), find_stopping_rule("strict")
+    settings = AdamW(lr=0.1, max_steps=103)
+    often, seldom = (
+        by_key(optimize(lm, protocol, cases(7, 3), settings, rule, batch_size=3, check_every=every))
+        for every in (1, 10)
+    )
+    assert {result.status for result in often.values()} == {"solved", "budget"}
+    for key, result in often.items():
+        torch.testing.assert_close(seldom[key].vectors, result.vectors, atol=1e-9, rtol=0)
+        for name in ("status", "n_steps", "n_correct_mem"):
+            assert getattr(seldom[key], name) == getattr(result, name)
+        assert seldom[key].ce_mem_min_nats == pytest.approx(result.ce_mem_min_nats)
+
+
+def test_out_of_memory_means_fewer_rows_at_a_time_and_the_same_results():
+    lm, protocol, seen = make_lm("llama"), find_protocol("strict"), []
+
+    class Small(FrozenLM):
+        def score(self, inputs, positions, ids):
+            seen.append(len(inputs))
+            if len(inputs) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().score(inputs, positions, ids)
+
+    settings, some = AdamW(max_steps=30), cases(7, 4)
+    small = by_key(optimize(Small(**lm.__dict__), protocol, some, settings, NEVER, batch_size=5))
+    assert seen[:3] == [5, 2, 2]
+    assert max(seen[1:]) == 2
+    for key, result in by_key(optimize(lm, protocol, some, settings, NEVER, batch_size=5)).items():
+        torch.testing.assert_close(small[key].vectors, result.vectors, atol=1e-9, rtol=0)
+
+
+def test_a_text_that_never_fits_in_memory_is_told_in_one_line():
+    class Tiny(FrozenLM):
+        def score(self, inputs, positions, ids):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    lm = Tiny(**make_lm("llama").__dict__)
+    with pytest.raises(InputError, match="one text does not fit in memory; use shorter lengths"):
+        list(optimize(lm, find_protocol("strict"), cases(3, 4), AdamW(), NEVER, batch_size=2))
 
 
 def test_a_case_is_charged_its_share_of_the_time():
