@@ -53,8 +53,10 @@ lint: $(VENV)/.full ## check style
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-bench: $(VENV)/.light ## time `make reproduce` and `import paper_lib`
+bench: $(VENV)/.full ## measure speed and memory against named references (half an hour on 2 cores)
 	@$(PY) benchmarks/reproduce.py
+	@$(PY) benchmarks/memory.py
+	@$(PY) benchmarks/throughput.py
 
 manifest: $(VENV)/.light ## accept a change under data/: write its hashes anew
 	@$(PY) -m paper_lib manifest

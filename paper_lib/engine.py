@@ -23,6 +23,7 @@ from .texts import TextSample, draw_texts, tokenize
 
 PACKAGES = ("torch", "transformers", "tokenizers")
 FULL_PRECISION = (torch.float32, torch.float64)
+STEPS_BETWEEN_CHECKS = 10  # on a GPU, which runs ahead of Python in between
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,17 @@ def _run_group(sweep, lm, protocol, group) -> Iterator[tuple[dict, object]]:
     cases = [Case(planned.key, torch.tensor(planned.sample.ids), planned.config.n_mem) for planned in group]
     settings, rule = AdamW(**sweep.optimiser.model_dump()), find_stopping_rule(group[0].config.stopping)
     storage = getattr(torch, sweep.storage)
-    for crammed in optimize(lm, protocol, cases, settings, rule, batch_size=sweep.batch_size, storage=storage):
+    finished = optimize(
+        lm,
+        protocol,
+        cases,
+        settings,
+        rule,
+        batch_size=sweep.batch_size,
+        storage=storage,
+        check_every=1 if lm.device.type == "cpu" else STEPS_BETWEEN_CHECKS,
+    )
+    for crammed in finished:
         record = _make_record(sweep, lm, protocol, by_key[crammed.case.key], crammed)
         yield record, crammed.vectors.to(storage).numpy()
 
