@@ -21,6 +21,9 @@ from .score import score_hidden, score_logits
 logging.disable_progress_bar()
 enable_progress_bars()
 
+# By default torch rounds the inputs of convolutions (Mamba has some) to 10 bits on GPUs; fp32 is to mean fp32.
+torch.backends.cudnn.conv.fp32_precision = "ieee"
+
 WEIGHT_FILES = ("*.safetensors", "config.json", "tokenizer.json")
 
 
