@@ -81,6 +81,31 @@ def run(
 
 
 @app.command()
+def plan(
+    sweep: Annotated[Path, typer.Argument(help="A sweep file.")],
+    device: Annotated[str, typer.Option(help="cpu, cuda: timed here; a100, h100, h200: at its stated rate.")] = "cpu",
+) -> None:
+    """Say what the cases not stored yet will cost: token-steps, FLOPs, hours, memory. Upper bounds where cases stop early."""
+    from .config import load_sweep
+    from .runs import Store
+    from .tables import to_markdown
+
+    settings, planner = load_sweep(sweep), _live("plan")
+    gpu = device if device in planner.PEAK_FLOPS else None
+    lm = _live("lm").load_lm(**settings.model.model_dump(), device="cpu" if gpu else device)
+    table = planner.compute_plan(settings, lm, Store(settings.name), gpu)
+    if table.empty:
+        print(f"{settings.name}: every case is stored; nothing is left to run")
+        return
+    print(to_markdown(table))
+    hours, flops = table["hours"].sum(), table["flops"].sum()
+    bound = (
+        f"at least, at the rate that the makers of the {gpu} state" if gpu else "at most; less where cases stop early"
+    )
+    print(f"{table['n_cases'].sum()} cases, {flops:.2g} FLOPs, {hours:.2g} hours {bound}")
+
+
+@app.command()
 def status(name: Annotated[str, typer.Argument(help="The name of a sweep.")]) -> None:
     """Count the stored cases of a sweep by protocol, vectors, length and status."""
     import pandas as pd

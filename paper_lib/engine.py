@@ -79,14 +79,19 @@ def run_sweep(
     lm = load_lm(**sweep.model.model_dump(), device=device)
     waiting = [planned for planned in plan_cases(sweep, lm) if planned.key not in store]
     on_plan(len(waiting))
-    groups = defaultdict(list)
-    for planned in waiting:
-        groups[planned.config.length, planned.config.n_mem, planned.config.protocol].append(planned)
-    for (_, _, protocol_name), group in groups.items():
+    for (_, _, protocol_name), group in group_cases(waiting).items():
         for record, vectors in _run_group(sweep, lm, find_protocol(protocol_name), group):
             store.put(record, vectors)
             on_case(record)
     return len(waiting)
+
+
+def group_cases(planned: list[PlannedCase]) -> dict[tuple[int, int, str], list[PlannedCase]]:
+    """Return the cases that can share a batch, by (length, n_mem, protocol), in the order they are given."""
+    groups = defaultdict(list)
+    for case in planned:
+        groups[case.config.length, case.config.n_mem, case.config.protocol].append(case)
+    return dict(groups)
 
 
 def climb_ladder(lm: FrozenLM, protocol: Protocol, vectors: torch.Tensor, ids: torch.Tensor) -> dict:

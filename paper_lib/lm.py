@@ -11,6 +11,7 @@ from huggingface_hub.utils import enable_progress_bars
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 from .errors import InputError
@@ -62,6 +63,12 @@ class FrozenLM:
     def n_parameters(self) -> int:
         """How many weights the model has, shared ones counted once."""
         return self.model.num_parameters()
+
+    @property
+    def n_matrix_weights(self) -> int:
+        """How many weights are multiplied with each token: those of all matrices, output head in, input table out."""
+        layers = (module for module in self.model.modules() if isinstance(module, (torch.nn.Linear, Conv1D)))
+        return sum(layer.weight.numel() for layer in layers)
 
     def without_autocast(self) -> "FrozenLM":
         """Return the same model, computing in the precision of its weights."""

@@ -1,0 +1,53 @@
+"""What a sweep will cost, counted by hand."""
+
+import pytest
+from tiny import make_lm, save_tiny_model
+
+from paper_lib import config, engine, plan, runs
+from paper_lib.errors import InputError
+from paper_lib.lm import load_lm
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return config.Sweep(
+        name="planned", model={"name": save_tiny_model(tmp_path / "model")}, n_texts=3, lengths=(4, 6), n_mem=(2,),
+        texts={"source": "strings", "texts": ("a cat sat", "the dog", "no bird")},
+        protocols=("strict",), optimiser={"max_steps": 50}, batch_size=2,
+    )  # fmt: skip
+
+
+def test_tokens_and_flops_are_those_counted_by_hand(sweep, tmp_path):
+    lm, store = load_lm(sweep.model.name), runs.Store("planned", tmp_path)
+    table = plan.compute_plan(sweep, lm, store).set_index("length")
+    assert dict(table["n_cases"]) == {4: 3, 6: 3}
+    assert table.loc[4, "token_steps"] == 3 * (2 + 4 - 1) * 50
+    width, inner, vocab, layers = 16, 24, 257, 2
+    weights = layers * (4 * width**2 + 3 * width * inner) + vocab * width
+    assert lm.n_matrix_weights == weights
+    assert table.loc[6, "flops"] == 4 * weights * 3 * (2 + 6 - 1) * 50
+    assert (table["hours"] > 0).all()
+    assert (table["memory_gb"] > 0.05).all()
+
+
+def test_only_what_is_not_stored_is_planned(sweep, tmp_path):
+    store = runs.Store("planned", tmp_path)
+    engine.run_sweep(sweep.model_copy(update={"lengths": (4,)}), store)
+    assert list(plan.compute_plan(sweep, load_lm(sweep.model.name), store)["length"]) == [6]
+    engine.run_sweep(sweep, store)
+    assert plan.compute_plan(sweep, load_lm(sweep.model.name), store).empty
+
+
+def test_a_gpu_is_planned_at_its_stated_rate(sweep, tmp_path):
+    lm, store = load_lm(sweep.model.name), runs.Store("planned", tmp_path)
+    table = plan.compute_plan(sweep, lm, store, gpu="a100")
+    assert (table["hours"] == table["flops"] / 19.5e12 / 3600).all()
+    assert table["memory_gb"].isna().all()
+    with pytest.raises(InputError, match="unknown GPU 'abacus'; choose from: a100, h100, h200"):
+        plan.compute_plan(sweep, lm, store, gpu="abacus")
+
+
+def test_matrices_are_counted_in_every_style():
+    # GPT-2 keeps its own kind of layer
+    width, vocab = 16, 40
+    assert make_lm("gpt2").n_matrix_weights == 2 * 12 * width**2 + vocab * width
