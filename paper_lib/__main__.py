@@ -85,7 +85,7 @@ def plan(
     sweep: Annotated[Path, typer.Argument(help="A sweep file.")],
     device: Annotated[str, typer.Option(help="cpu, cuda: timed here; a100, h100, h200: at its stated rate.")] = "cpu",
 ) -> None:
-    """Say what the cases not stored yet will cost: token-steps, FLOPs, hours, memory. Upper bounds where cases stop early."""
+    """Say what the cases not stored yet will cost: token-steps, FLOPs, hours, memory; less where cases stop early."""
     from .config import load_sweep
     from .runs import Store
     from .tables import to_markdown

@@ -33,8 +33,8 @@ def compute_plan(sweep: Sweep, lm: FrozenLM, store: Store, gpu: str | None = Non
 
     Columns: ``n_cases``, ``token_steps``, ``flops`` (4 per matrix weight and token: forward, and backward to the
     inputs; attention's own products are not counted), ``hours`` and ``memory_gb``. The hours are those of a few steps
-    timed on the device that ``lm`` is on, and the memory is the peak there so far. With the name of a ``gpu`` (see PEAK_FLOPS)
-    the hours are what its stated rate would take at least, and there is no memory.
+    timed on the device that ``lm`` is on, and the memory is the peak there so far. With the name of a ``gpu`` (see
+    PEAK_FLOPS) the hours are what its stated rate would take at least, and there is no memory.
     """
     if gpu and gpu not in PEAK_FLOPS:
         raise unknown_name("GPU", gpu, PEAK_FLOPS)
