@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -97,12 +98,15 @@ def plan(
     if table.empty:
         print(f"{settings.name}: every case is stored; nothing is left to run")
         return
-    print(to_markdown(table))
-    hours, flops = table["hours"].sum(), table["flops"].sum()
+    *each, total = (timedelta(seconds=round(3600 * hours)) for hours in [*table["hours"], table["hours"].sum()])
+    shown = table.drop(columns="hours").assign(
+        flops=[f"{flops:.1e}" for flops in table["flops"]], time=[str(t) for t in each]
+    )
+    print(to_markdown(shown))
     bound = (
         f"at least, at the rate that the makers of the {gpu} state" if gpu else "at most; less where cases stop early"
     )
-    print(f"{table['n_cases'].sum()} cases, {flops:.2g} FLOPs, {hours:.2g} hours {bound}")
+    print(f"{table['n_cases'].sum()} cases, {table['flops'].sum():.1e} FLOPs, {total} {bound}")
 
 
 @app.command()
