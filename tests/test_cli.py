@@ -60,12 +60,10 @@ def test_a_sweep_runs_freezes_and_decodes_from_the_command_line(tmp_path, monkey
     planned = run("plan", str(tmp_path / "sweep.yml")).stdout
     assert "at most; less where cases stop early" in planned
     assert planned.splitlines()[-1].startswith("4 cases, ")
-    assert "at least" in run("plan", str(tmp_path / "sweep.yml"), "--device", "h200").stdout
     result = run("run", str(tmp_path / "sweep.yml"))
     assert result.returncode == 0, result.stderr
     assert "cli-test: 4 cases run" in result.stdout
     assert "4/4" in result.stderr  # the progress bar
-    assert "every case is stored" in run("plan", str(tmp_path / "sweep.yml")).stdout
     assert "cli-test: 0 cases run" in run("run", str(tmp_path / "sweep.yml")).stdout
     assert "| strict" in run("status", "cli-test").stdout
     store = Store("cli-test")
