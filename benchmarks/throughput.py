@@ -30,7 +30,7 @@ def sample_texts(lm: FrozenLM, n_texts: int, length: int) -> torch.Tensor:
     torch.manual_seed(length)
     start = torch.full((n_texts, 1), lm.start_id)
     return lm.model.generate(
-        start, do_sample=True, max_new_tokens=length - 1, min_new_tokens=length - 1, pad_token_id=0
+        start, do_sample=True, max_new_tokens=length - 1, min_new_tokens=length - 1, pad_token_id=1
     )
 
 
