@@ -103,10 +103,10 @@ def plan(
         flops=[f"{flops:.1e}" for flops in table["flops"]], time=[str(t) for t in each]
     )
     print(to_markdown(shown))
-    bound = (
-        f"at least, at the rate that the makers of the {gpu} state" if gpu else "at most; less where cases stop early"
+    time = (
+        f"at least {total}, at the stated rate of the {gpu}" if gpu else f"about {total}; less where cases stop early"
     )
-    print(f"{table['n_cases'].sum()} cases, {table['flops'].sum():.1e} FLOPs, {total} {bound}")
+    print(f"{table['n_cases'].sum()} cases, {table['flops'].sum():.1e} FLOPs, {time}")
 
 
 @app.command()
@@ -153,7 +153,7 @@ def decode(
     if len(keys) != 1:
         raise InputError(f"{len(keys)} cases of {name} begin with {key!r}; give more of one key")
     record, vectors = store.get(keys[0])
-    lm = _live("lm").load_lm(record["model"], dtype=record["dtype"])
+    lm = _live("lm").load_lm(record["model"], revision=record["revision"], dtype=record["dtype"])
     print(engine.decode_text(lm, record, vectors))
 
 

@@ -140,12 +140,12 @@ def prove_on_cpu(store: Store, report: Callable[[str], None] = print) -> None:
         record, vectors = store.get(key)
         if not record["exact"] or record["ladder_device"] == "cpu":
             continue
-        lm = load(record["model"], revision=record["revision"], dtype=record["dtype"])
+        lm = _load_same(load, record)
         ids = _decode_ids(lm, record, vectors)
         if hash_ids(ids) == record["ids_sha256"]:
             record |= climb_ladder(lm, find_protocol(record["protocol"]), torch.from_numpy(vectors).float(), ids)
-        else:
-            record |= {"exact": False, "ladder_device": "cpu"}
+        else:  # without the text the other rungs stay as they were measured there
+            record["exact"] = False
         if not record["exact"]:
             record["status"] = "solved"
             report(f"{key}: exact on {record['device']}, not on this CPU")
@@ -164,16 +164,21 @@ def check_vectors(data: Path = DATA, report: Callable[[str], None] = print) -> l
         if set(vectors) != set(select_kept(group)["key"]):
             wrong.append(f"{place} does not hold the vectors that its records ask for")
         for key in sorted(set(vectors) & set(records.index)):
-            record = records.loc[key].to_dict()
-            lm = load(record["model"], revision=record["revision"], dtype=record["dtype"])
-            if lm.fingerprint != record["weights"]:
-                raise InputError(f"{record['model']} is not the model that {sweep} ran on; restore its weights")
-            text = decode_text(lm, record, vectors[key])
+            record = records.loc[key].to_dict() | {"key": key}
+            text = decode_text(_load_same(load, record), record, vectors[key])
             if hashlib.sha256(text.encode()).hexdigest() != record["text_sha256"]:
                 wrong.append(f"{place}: {key} does not decode to its text")
         report(f"vectors: {sweep}: {len(vectors)} decoded, {len(wrong)} problems")
         problems += wrong
     return problems
+
+
+def _load_same(load, record):
+    # A record means nothing under other weights than those that it was measured with.
+    lm = load(record["model"], revision=record["revision"], dtype=record["dtype"])
+    if lm.fingerprint != record["weights"]:
+        raise InputError(f"{record['model']} has other weights than when {record['key'][:12]} was run; restore them")
+    return lm
 
 
 def _decode_ids(lm, record, vectors):

@@ -1,6 +1,6 @@
 """What a sweep will cost, before it runs: cases, token-steps, FLOPs, time and memory.
 
-A token-step is one token in one optimiser step, vectors included. Where cases stop early all numbers are upper bounds.
+A token-step is one token in one optimiser step, vectors included. Cases that stop early cost less.
 """
 
 import math

@@ -282,7 +282,7 @@ def test_exactness_found_elsewhere_is_proven_on_a_cpu_before_it_is_frozen(settin
         proven, kept = store.get(key)
         np.testing.assert_array_equal(kept, vectors)
         if key == fake:
-            assert (proven["exact"], proven["status"], proven["ladder_device"]) == (False, "solved", "cpu")
+            assert (proven["exact"], proven["status"], proven["ladder_device"]) == (False, "solved", "cuda")
         else:
             assert proven == record
     runs.freeze(store, tmp_path)
@@ -302,7 +302,7 @@ def test_a_missing_vector_and_other_weights_are_noticed(settings, store, tmp_pat
     cases = pd.read_parquet(tmp_path / "runs" / "tiny.parquet").assign(weights="sha256:other")
     cases.to_parquet(tmp_path / "runs" / "tiny.parquet")
     manifest.write_manifest(tmp_path)
-    with pytest.raises(InputError, match="is not the model that tiny ran on"):
+    with pytest.raises(InputError, match="has other weights than when .* was run; restore them"):
         engine.check_vectors(tmp_path, report=lambda line: None)
 
 
