@@ -33,7 +33,7 @@ build/stamps/%.done: notebooks/%.ipynb $(LIBRARY) $(DATA) $(FILES) $(VENV)/.ligh
 	@$(PY) -m paper_lib execute $< --stamp $@
 
 test: $(VENV)/.full ## run the test suite
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 --dist loadfile
 
 verify: $(VENV)/.light ## check the data's hashes, recompute every product and compare
 	@$(PY) -m paper_lib verify --no-decode
@@ -43,7 +43,7 @@ quickstart: $(VENV)/.full ## cram a sentence into the small model that ships: ma
 	@$(PY) -m nbconvert --to html --log-level ERROR --output-dir build/html build/executed/00_quickstart.ipynb
 	@echo "quickstart: see build/html/00_quickstart.html"
 
-live: $(VENV)/.full ## add torch and transformers, for `python -m paper_lib run`, `train`, `decode`
+live: $(VENV)/.full ## add torch, transformers and Ray, for `python -m paper_lib run`, `train`, `decode`
 
 html: $(VENV)/.light ## render the notebooks for reading, into build/html
 	@$(PY) -m nbconvert --to html --log-level ERROR --output-dir build/html $(NOTEBOOKS)
@@ -67,7 +67,7 @@ links: $(VENV)/.light ## carry the repository's address from pyproject.toml into
 lock: ## resolve pyproject.toml anew into requirements.lock
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet 'torch==$(TORCH)'
-	build/lock/bin/python -m pip install --quiet '.[live,train,test]' 'setuptools>=77'
+	build/lock/bin/python -m pip install --quiet '.[live,cluster,train,test]' 'setuptools>=77'
 	build/lock/bin/python -m pip freeze --all --exclude paper-lib --exclude pip | sed 's/^\(torch==.*\)+.*/\1/' > requirements.lock
 
 clean: ## delete working files; the environment in .venv stays
@@ -89,5 +89,5 @@ $(VENV)/.light: pyproject.toml requirements.lock | $(PY)
 $(VENV)/.full: $(VENV)/.light
 	@echo "adding torch, transformers and the test tools to $(VENV) (one to five minutes, once)"
 	@PIP_CONSTRAINT=requirements.lock $(PY) -m pip install --quiet --disable-pip-version-check torch
-	@PIP_CONSTRAINT=requirements.lock $(PY) -m pip install --quiet --disable-pip-version-check --editable '.[live,train,test]'
+	@PIP_CONSTRAINT=requirements.lock $(PY) -m pip install --quiet --disable-pip-version-check --editable '.[live,cluster,train,test]'
 	@touch $@

@@ -4,9 +4,10 @@ import json
 import sys
 import time
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -59,32 +60,46 @@ def verify(
 @app.command()
 def run(
     sweep: Annotated[Path, typer.Argument(help="A sweep file.")],
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if there is one.")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="This process, or the workers of a cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster: auto or host:port; by default this machine.")
+    ] = None,
+    num_cpus: Annotated[float, typer.Option(min=0, help="CPU cores of each Ray task.")] = 1,
+    num_gpus: Annotated[float | None, typer.Option(min=0, help="GPUs of each Ray task; by default one if any.")] = None,
 ) -> None:
     """Run the cases of a sweep that are not stored yet; stop it at any time and run it again to go on."""
-    from tqdm import tqdm
-
     from .config import load_sweep
     from .runs import Store
 
-    settings, engine = load_sweep(sweep), _live("engine")
-    n_exact = 0
-    with tqdm(desc=settings.name, unit="case") as bar:
-
-        def on_case(record):
-            nonlocal n_exact
-            n_exact += record["exact"]
-            bar.set_postfix(exact=n_exact)
-            bar.update()
-
-        engine.run_sweep(settings, Store(settings.name), device=device, on_plan=bar.reset, on_case=on_case)
-    print(f"{settings.name}: {bar.n} cases run, {n_exact} exact; keep them with: freeze {settings.name}")
+    settings, live = load_sweep(sweep), _live("engine")
+    where = {"device": _find_device(device)}
+    if engine == "ray":
+        on_ray = partial(_live("cluster").run_on_ray, address=address, num_cpus=num_cpus, num_gpus=num_gpus)
+        where = {"device": "cpu", "run": on_ray}
+    with _live("progress").SweepProgress(settings) as progress:
+        live.run_sweep(
+            settings,
+            Store(settings.name),
+            **where,
+            on_plan=progress.plan,
+            on_step=progress.step,
+            on_case=progress.finish,
+        )
+    n, n_exact = progress.n_cases, progress.n_exact
+    print(f"{settings.name}: {n} cases run, {n_exact} exact; keep them with: freeze {settings.name}")
 
 
 @app.command()
 def plan(
     sweep: Annotated[Path, typer.Argument(help="A sweep file.")],
-    device: Annotated[str, typer.Option(help="cpu, cuda: timed here; a100, h100, h200: at its stated rate.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="measure, cpu, cuda: timed here; a100, h100, h200: at its stated rate.")
+    ] = "measure",
 ) -> None:
     """Say what the cases not stored yet will cost: token-steps, FLOPs, hours, memory; less where cases stop early."""
     from .config import load_sweep
@@ -93,7 +108,8 @@ def plan(
 
     settings, planner = load_sweep(sweep), _live("plan")
     gpu = device if device in planner.PEAK_FLOPS else None
-    lm = _live("lm").load_lm(**settings.model.model_dump(), device="cpu" if gpu else device)
+    here = "cpu" if gpu else _find_device(None if device == "measure" else device)
+    lm = _live("lm").load_lm(**settings.model.model_dump(), device=here)
     table = planner.compute_plan(settings, lm, Store(settings.name), gpu)
     if table.empty:
         print(f"{settings.name}: every case is stored; nothing is left to run")
@@ -112,13 +128,11 @@ def plan(
 @app.command()
 def status(name: Annotated[str, typer.Argument(help="The name of a sweep.")]) -> None:
     """Count the stored cases of a sweep by protocol, vectors, length and status."""
-    import pandas as pd
-
     from .runs import Store
     from .tables import to_markdown
 
     store = Store(name)
-    records = pd.DataFrame([store.get(key)[0] for key in store])
+    records = store.index()
     if records.empty:
         raise InputError(f"{relative_to_root(store.folder)} holds no case; run the sweep first")
     by = ["protocol", "n_mem", "length"]
@@ -195,6 +209,12 @@ def _live(module):
         return import_module(f".{module}", __package__)
     except ModuleNotFoundError as error:
         raise InputError(f"this needs {error.name}, which is not installed; run `make live`") from None
+
+
+def _find_device(device):
+    if device:
+        return device
+    return "cuda" if _live("lm").torch.cuda.is_available() else "cpu"
 
 
 def _parse_parameters(pairs):

@@ -95,7 +95,7 @@ class Sweep(Settings):
     stopping: str | None = Field(None, description="a stopping rule; by default the one named like the protocol")
     optimiser: Optimiser = Optimiser()
     storage: Literal["float32", "float16"] = Field("float32", description="precision that vectors are kept in")
-    batch_size: Positive = 32
+    batch_size: Positive | None = Field(None, description="texts at a time; by default what keeps the device busy")
     seed: int = 0
 
     @field_validator("lengths", "n_mem", "protocols")

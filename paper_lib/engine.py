@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.metadata
+import itertools
 import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from .config import CaseConfig, Sweep, hash_ids
 from .errors import InputError
 from .lm import FrozenLM, load_lm
 from .memory import Protocol, find_protocol
-from .optimize import SAFE_MARGIN, AdamW, Case, Crammed, find_stopping_rule, measure, optimize
+from .optimize import SAFE_MARGIN, AdamW, Case, Crammed, find_stopping_rule, measure, optimize, run_in_parts
 from .paths import DATA
 from .runs import Store, load_runs, load_vectors, select_kept
 from .texts import TextSample, draw_texts, tokenize
@@ -36,6 +39,11 @@ class PlannedCase:
     @property
     def key(self) -> str:
         return self.config.run_key
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens a step takes through the model, vectors included."""
+        return self.config.length - 1 + self.config.n_mem
 
 
 def plan_cases(sweep: Sweep, lm: FrozenLM) -> list[PlannedCase]:
@@ -61,7 +69,7 @@ def plan_cases(sweep: Sweep, lm: FrozenLM) -> list[PlannedCase]:
             samples = [tokenize(text, lm.tokenizer, length, special_tokens=protocol.special_tokens) for text in texts]
             for n_mem in sweep.n_mem:
                 planned += [_plan_case(sweep, lm, protocol, rule, n_mem, sample) for sample in samples]
-    return planned
+    return list({case.key: case for case in planned}.values())  # texts that begin alike may be the same case
 
 
 def run_sweep(
@@ -69,21 +77,32 @@ def run_sweep(
     store: Store,
     *,
     device: str = "cpu",
-    on_plan: Callable[[int], None] = lambda n_cases: None,
+    run: Callable[..., Iterator[tuple[dict, np.ndarray]]] | None = None,
+    on_plan: Callable[[list[PlannedCase]], None] = lambda cases: None,
+    on_step: Callable[[int], None] = lambda token_steps: None,
     on_case: Callable[[dict], None] = lambda record: None,
 ) -> int:
     """Run the cases of a sweep that the store does not have; return how many that were.
 
-    ``on_plan`` is told how many there are, ``on_case`` sees each record when it is stored.
+    ``run`` takes what ``run_cases`` takes, which it is by default. ``on_plan`` is told which cases there are,
+    ``on_step`` how many token-steps have just been taken (tokens of all rows, vectors included), ``on_case`` each
+    stored record.
     """
     lm = load_lm(**sweep.model.model_dump(), device=device)
     waiting = [planned for planned in plan_cases(sweep, lm) if planned.key not in store]
-    on_plan(len(waiting))
-    for (_, _, protocol_name), group in group_cases(waiting).items():
-        for record, vectors in _run_group(sweep, lm, find_protocol(protocol_name), group):
-            store.put(record, vectors)
-            on_case(record)
+    on_plan(waiting)
+    for record, vectors in (run or run_cases)(sweep, lm, waiting, on_step):
+        store.put(record, vectors)
+        on_case(record)
     return len(waiting)
+
+
+def run_cases(
+    sweep: Sweep, lm: FrozenLM, cases: list[PlannedCase], on_step: Callable[[int], None] = lambda token_steps: None
+) -> Iterator[tuple[dict, np.ndarray]]:
+    """Cram the texts of ``cases`` in this process; yield record and vectors of each as soon as it is finished."""
+    for group in group_cases(cases).values():
+        yield from _run_group(sweep, lm, group, on_step)
 
 
 def group_cases(planned: list[PlannedCase]) -> dict[tuple[int, int, str], list[PlannedCase]]:
@@ -94,35 +113,39 @@ def group_cases(planned: list[PlannedCase]) -> dict[tuple[int, int, str], list[P
     return dict(groups)
 
 
-def climb_ladder(lm: FrozenLM, protocol: Protocol, vectors: torch.Tensor, ids: torch.Tensor) -> dict:
-    """Return how exact one vector is: teacher forcing, free decoding with full forwards and with the cache, margin.
+def climb_ladder(
+    lm: FrozenLM, protocol: Protocol, vectors: Float[Tensor, "case n_mem d_embed"], ids: Int[Tensor, "case pos"]
+) -> list[dict]:
+    """Return how exact each vector is: teacher forcing, free decoding with full forwards and with the cache, margin.
 
-    ``vectors`` (n_mem, d_embed), ``ids`` (pos,). Free decoding is tried only where teacher forcing is exact, without
-    which it cannot be. ``exact`` asks for all of them and for a margin of 1e-3 in logits, computed in fp32 or better:
-    autocast is off here, and of a model with weights of lower precision nothing is ever called exact.
+    Free decoding is tried only where teacher forcing is exact, without which it cannot be. ``exact`` asks for all of
+    them and for a margin of 1e-3 in logits, computed in fp32 or better: autocast is off here, and of a model with
+    weights of lower precision nothing is ever called exact.
     """
-    lm = lm.without_autocast()
+    lm, length = lm.without_autocast(), ids.shape[1]
+    vectors, ids = vectors.to(lm.device), ids.to(lm.device)
     with torch.no_grad():
-        measured = measure(lm, protocol, vectors.unsqueeze(0).to(lm.device), ids.unsqueeze(0).to(lm.device))
-    tf_exact = bool(measured["all_correct"][0])
-    free = {True: False, False: False}
-    if tf_exact:
-        given = ids[: protocol.n_given].unsqueeze(0).to(lm.device)
-        for cached in free:
-            text = protocol.decode(lm, vectors.unsqueeze(0).to(lm.device), given, len(ids), cached=cached)
-            free[cached] = torch.equal(text[0].cpu(), ids.cpu())
-    margin = float(measured["margin"][0])
-    first_error = int(measured["first_error"][0])
-    return {
-        "tf_accuracy": int(measured["n_correct"][0]) / protocol.n_targets(len(ids)),
-        "tf_exact": tf_exact,
-        "greedy_exact_full": free[False],
-        "greedy_exact_cached": free[True],
-        "first_error_position": None if tf_exact else first_error + protocol.n_given,
-        "min_logit_margin": margin,
-        "exact": tf_exact and all(free.values()) and margin >= SAFE_MARGIN and lm.dtype in FULL_PRECISION,
-        "ladder_device": lm.device.type,
-    }
+        measured = {name: values.tolist() for name, values in measure(lm, protocol, vectors, ids).items()}
+    tf_exact = measured["all_correct"]
+    tried = [row for row, right in enumerate(tf_exact) if right]
+    free = {True: [False] * len(ids), False: [False] * len(ids)}
+    for cached in free if tried else ():
+        texts = protocol.decode(lm, vectors[tried], ids[tried, : protocol.n_given], length, cached=cached)
+        for row, same in zip(tried, (texts == ids[tried]).all(dim=1).tolist(), strict=True):
+            free[cached][row] = same
+    return [
+        {
+            "tf_accuracy": measured["n_correct"][row] / protocol.n_targets(length),
+            "tf_exact": tf_exact[row],
+            "greedy_exact_full": free[False][row],
+            "greedy_exact_cached": free[True][row],
+            "first_error_position": None if tf_exact[row] else measured["first_error"][row] + protocol.n_given,
+            "min_logit_margin": margin,
+            "exact": free[False][row] and free[True][row] and margin >= SAFE_MARGIN and lm.dtype in FULL_PRECISION,
+            "ladder_device": lm.device.type,
+        }
+        for row, margin in enumerate(measured["margin"])
+    ]
 
 
 def decode_text(lm: FrozenLM, record: dict, vectors: np.ndarray) -> str:
@@ -143,7 +166,8 @@ def prove_on_cpu(store: Store, report: Callable[[str], None] = print) -> None:
         lm = _load_same(load, record)
         ids = _decode_ids(lm, record, vectors)
         if hash_ids(ids) == record["ids_sha256"]:
-            record |= climb_ladder(lm, find_protocol(record["protocol"]), torch.from_numpy(vectors).float(), ids)
+            inputs = torch.from_numpy(vectors).float().unsqueeze(0)
+            record |= climb_ladder(lm, find_protocol(record["protocol"]), inputs, ids.unsqueeze(0))[0]
         else:  # without the text the other rungs stay as they were measured there
             record["exact"] = False
         if not record["exact"]:
@@ -204,31 +228,51 @@ def _plan_case(sweep, lm, protocol, rule, n_mem, sample):
     return PlannedCase(config, sample)
 
 
-def _run_group(sweep, lm, protocol, group) -> Iterator[tuple[dict, object]]:
-    by_key = {planned.key: planned for planned in group}
+def _run_group(sweep, lm, group, on_step) -> Iterator[tuple[dict, np.ndarray]]:
+    # Cases of one group, or of a part of it, as records and vectors, as soon as they are finished.
+    by_key, config = {planned.key: planned for planned in group}, group[0].config
+    protocol, rule = find_protocol(config.protocol), find_stopping_rule(config.stopping)
     cases = [Case(planned.key, torch.tensor(planned.sample.ids), planned.config.n_mem) for planned in group]
-    settings, rule = AdamW(**sweep.optimiser.model_dump()), find_stopping_rule(group[0].config.stopping)
-    storage = getattr(torch, sweep.storage)
+    storage, n_tokens = getattr(torch, config.storage), group[0].n_tokens
     finished = optimize(
         lm,
         protocol,
         cases,
-        settings,
+        AdamW(**config.optimiser.model_dump()),
         rule,
         batch_size=sweep.batch_size,
         storage=storage,
         check_every=1 if lm.device.type == "cpu" else STEPS_BETWEEN_CHECKS,
+        on_step=lambda progress: on_step(len(progress["loss"]) * n_tokens),
     )
     for crammed in finished:
-        record = _make_record(sweep, lm, protocol, by_key[crammed.case.key], crammed)
-        yield record, crammed.vectors.to(storage).numpy()
+        planned = [by_key[result.case.key] for result in crammed]
+        for record, result in zip(_make_records(sweep, lm, protocol, planned, crammed), crammed, strict=True):
+            yield record, result.vectors.to(storage).numpy()
 
 
-def _make_record(sweep, lm, protocol, planned: PlannedCase, crammed: Crammed) -> dict:
+def _make_records(sweep, lm, protocol, planned: list[PlannedCase], crammed: list[Crammed]) -> list[dict]:
+    # Those that finished together are measured together: alone, then with their vectors on every rung of the ladder.
+    vectors = torch.stack([result.vectors for result in crammed])
+    ids = torch.stack([result.case.ids for result in crammed])
+
+    def measure_finally(vectors, ids):
+        with torch.no_grad():
+            alone = measure(lm.without_autocast(), protocol, None, ids.to(lm.device))
+        baseline = zip(alone["n_correct"].tolist(), alone["ce_nats"].tolist(), strict=True)
+        return list(zip(baseline, climb_ladder(lm, protocol, vectors, ids), strict=True))
+
+    parts, _ = run_in_parts(measure_finally, len(ids), vectors, ids)
+    measured = itertools.chain.from_iterable(parts)
+    return [
+        _make_record(sweep, lm, protocol, case, result, *numbers)
+        for case, result, numbers in zip(planned, crammed, measured, strict=True)
+    ]
+
+
+def _make_record(sweep, lm, protocol, planned, crammed, baseline, ladder) -> dict:
     config, sample = planned.config, planned.sample
-    with torch.no_grad():
-        alone = measure(lm.without_autocast(), protocol, None, crammed.case.ids.unsqueeze(0).to(lm.device))
-    ladder = climb_ladder(lm, protocol, crammed.vectors, crammed.case.ids)
+    n_correct_lm, ce_lm_nats = baseline
     return {
         "key": planned.key,
         "model": sweep.model.name,
@@ -246,9 +290,9 @@ def _make_record(sweep, lm, protocol, planned: PlannedCase, crammed: Crammed) ->
         "status": "exact" if ladder["exact"] else crammed.status,
         "n_steps": crammed.n_steps,
         "n_targets": crammed.n_targets,
-        "n_correct_lm": int(alone["n_correct"][0]),
+        "n_correct_lm": n_correct_lm,
         "n_correct_mem": crammed.n_correct_mem,
-        "ce_lm_nats": float(alone["ce_nats"][0]),
+        "ce_lm_nats": ce_lm_nats,
         "ce_mem_nats": crammed.ce_mem_nats,
         "ce_mem_min_nats": crammed.ce_mem_min_nats,
         "solved": crammed.n_correct_mem / crammed.n_targets >= 0.99,

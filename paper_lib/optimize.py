@@ -6,6 +6,7 @@ at once. Each step measures first and moves afterwards: the vector that is kept 
 the precision that it is stored in.
 """
 
+import functools
 import hashlib
 import time
 from collections import deque
@@ -21,8 +22,9 @@ from .lm import FrozenLM
 from .memory import Protocol
 
 STATUSES = ("running", "diverged", "solved", "patience", "budget")
-RUNNING = 0
+RUNNING, SOLVED, BUDGET = (STATUSES.index(status) for status in ("running", "solved", "budget"))
 SAFE_MARGIN = 1e-3  # logits, fp32: what makes an argmax the same on another machine
+CPU_TOKENS_PER_THREAD, GPU_TOKENS = 512, 65_536  # of a batch; more make a step longer, hardly a token cheaper
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,15 @@ class AdamW:
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """When a row may leave: all targets right with at least ``min_margin``, or no progress for ``patience_steps``."""
+    """When a row may leave: all targets right with at least ``min_margin``, or no progress for ``patience_steps``.
+
+    ``without_autocast`` asks that what was reached under autocast is also reached without it.
+    """
 
     name: str
     min_margin: float
     patience_steps: int | None = None
+    without_autocast: bool = False
 
     def reached(self, progress: dict[str, Tensor]) -> Bool[Tensor, " case"]:
         """Return which rows have reached their goal, from what was just measured (see ``measure``)."""
@@ -53,7 +59,7 @@ class StoppingRule:
 STOPPING_RULES = {
     # the authors': accuracy 1 however narrow, or 2000 steps without a new best accuracy
     "kuratov2025": StoppingRule("kuratov2025", min_margin=-float("inf"), patience_steps=2000),
-    "strict": StoppingRule("strict", min_margin=SAFE_MARGIN),
+    "strict": StoppingRule("strict", min_margin=SAFE_MARGIN, without_autocast=True),
 }
 
 
@@ -102,36 +108,67 @@ def optimize(
     settings: AdamW,
     rule: StoppingRule,
     *,
-    batch_size: int,
+    batch_size: int | None = None,
     storage: torch.dtype | None = None,
     check_every: int = 1,
     on_step: Callable[[dict[str, Tensor]], None] = lambda progress: None,
-) -> Iterator[Crammed]:
-    """Optimise the vectors of ``cases`` (all of one length and one n_mem), yielding each as soon as it is finished.
+) -> Iterator[list[Crammed]]:
+    """Optimise the vectors of ``cases`` (all of one length and one n_mem), yielding at once those that are finished.
 
-    ``batch_size`` rows at a time. ``storage`` is the precision to which vectors are rounded before they are measured
-    and kept, by default none; the moves add up unrounded. Every ``check_every`` steps the device is asked which rows
-    have finished; a finished row stands still, so the results do not depend on it, but a GPU need not wait each step.
-    Where memory runs out, half as many rows go through the model at a time. ``on_step`` sees what each step measured.
+    ``batch_size`` rows at a time, by default as many as keep the device busy; where memory runs out, half as many go
+    through the model at once. ``storage`` is the precision to which vectors are rounded before they are measured and
+    kept, by default none; the moves add up unrounded. Every ``check_every`` steps the device is asked which rows have
+    finished; a finished row stands still, so the results do not depend on it, but a GPU need not wait each step.
+    ``on_step`` sees what each step measured.
     """
     waiting, running, rows = deque(cases), [], {}
+    if waiting and not batch_size:
+        batch_size = fill_batch(lm.device, len(waiting[0].ids) - 1 + waiting[0].n_mem)
+    check_again = lm.autocast is not None and rule.without_autocast
+    step = functools.partial(_measure_with_gradient, lm, protocol)
     while waiting or running:
         started = time.perf_counter()
         while waiting and len(running) < batch_size:
             running.append(waiting.popleft())
-            rows = _append(rows, _start(lm, running[-1]))
-        for _ in range(check_every):
+        rows = _append(rows, [_start(lm, case) for case in running[len(rows.get("ids", ())) :]])
+        for _ in range(1 if check_again else check_every):
             vectors = _round(rows["vectors"], storage)
-            progress, gradient, batch_size = _measure_within_memory(lm, protocol, vectors, rows["ids"], batch_size)
+            parts, batch_size = run_in_parts(step, batch_size, vectors, rows["ids"])
+            progress = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
             _record(rows, progress, vectors, settings, rule)
             on_step(progress)
-            _move(rows, gradient, settings)
+            _move(rows, progress["gradient"], settings)
+        if check_again:
+            _send_back(lm, protocol, rows, settings, rule)
         status = rows["status"].tolist()
         rows["seconds"] += (time.perf_counter() - started) / len(running)
-        for index in reversed(range(len(running))):
-            if status[index]:
-                yield _finish(running.pop(index), rows, index, protocol)
-        rows = {name: values[rows["status"] == RUNNING] for name, values in rows.items()}
+        if any(status):
+            yield [_finish(case, rows, i, protocol) for i, case in enumerate(running) if status[i]]
+            running = [case for case, finished in zip(running, status, strict=True) if not finished]
+            rows = {name: values[rows["status"] == RUNNING] for name, values in rows.items()}
+
+
+def fill_batch(device: torch.device, n_tokens: int) -> int:
+    """Return how many rows of ``n_tokens`` keep a device busy (benchmarks/floor.py has the measurements)."""
+    n_at_once = GPU_TOKENS if device.type == "cuda" else CPU_TOKENS_PER_THREAD * torch.get_num_threads()
+    return max(1, n_at_once // n_tokens)
+
+
+def run_in_parts(compute: Callable, n_rows: int, *inputs: Tensor) -> tuple[list, int]:
+    """Return what ``compute`` makes of ``n_rows`` rows of the inputs at a time, and how many at a time memory allowed.
+
+    Rows do not interact, so where memory runs out they go in parts of half as many; InputError if even one is too much.
+    """
+    while True:
+        try:
+            starts = range(0, len(inputs[0]), n_rows)
+            return [compute(*(rows[start : start + n_rows] for rows in inputs)) for start in starts], n_rows
+        except RuntimeError as error:
+            if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+                raise
+            if n_rows == 1:
+                raise InputError("one text does not fit in memory; use shorter lengths or a smaller model") from None
+        n_rows //= 2  # out here, where the error holds the failed step's tensors no longer
 
 
 def initial_vectors(lm: FrozenLM, case: Case) -> Float[Tensor, "n_mem d_embed"]:
@@ -167,29 +204,12 @@ def measure(
     }
 
 
-def _measure_within_memory(lm, protocol, vectors, ids, n_rows):
-    # Rows do not interact, so they may go through the model in parts: as many at a time as memory allows.
-    while True:
-        try:
-            parts = [
-                _measure_with_gradient(lm, protocol, vectors[start : start + n_rows], ids[start : start + n_rows])
-                for start in range(0, len(ids), n_rows)
-            ]
-            break
-        except torch.OutOfMemoryError:
-            if n_rows == 1:
-                raise InputError("one text does not fit in memory; use shorter lengths or a smaller model") from None
-            n_rows //= 2
-    progress = {name: torch.cat([part[name] for part, _ in parts]) for name in parts[0][0]}
-    return progress, torch.cat([gradient for _, gradient in parts]), n_rows
-
-
 def _measure_with_gradient(lm, protocol, vectors, ids):
     # The loss of a text is the mean over its targets; the sum over rows lets each row have its own gradient.
     vectors = vectors.requires_grad_()
     progress = measure(lm, protocol, vectors, ids)
     (gradient,) = torch.autograd.grad(progress["loss"].sum() / protocol.n_targets(ids.shape[1]), vectors)
-    return {name: values.detach() for name, values in progress.items()}, gradient
+    return {name: values.detach() for name, values in progress.items()} | {"gradient": gradient}
 
 
 def _start(lm, case):
@@ -216,8 +236,9 @@ def _round(vectors, storage):
     return (vectors if storage is None else vectors.to(storage).to(vectors.dtype)).detach()
 
 
-def _append(rows, row):
-    return {name: torch.cat([rows[name], row[name]]) for name in row} if rows else row
+def _append(rows, new):
+    parts = [rows, *new] if rows else new
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if new else rows
 
 
 def _record(rows, progress, vectors, settings, rule):
@@ -241,6 +262,17 @@ def _record(rows, progress, vectors, settings, rule):
         ("budget", rows["n_steps"] >= settings.max_steps),
     ):
         rows["status"] = torch.where((rows["status"] == RUNNING) & ends, STATUSES.index(status), rows["status"])
+
+
+def _send_back(lm, protocol, rows, settings, rule):
+    # Autocast rounds logits; a row that has reached its goal only by that goes on, and forgets how good it was.
+    (solved,) = (rows["status"] == SOLVED).nonzero(as_tuple=True)
+    if len(solved):
+        with torch.no_grad():
+            progress = measure(lm.without_autocast(), protocol, rows["best_vectors"][solved], rows["ids"][solved])
+        missed = solved[~rule.reached(progress)]
+        rows["best_margin"][missed] = -torch.inf
+        rows["status"][missed] = torch.where(rows["n_steps"][missed] < settings.max_steps, RUNNING, BUDGET)
 
 
 def _finish(case, rows, index, protocol):

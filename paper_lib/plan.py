@@ -3,8 +3,11 @@
 A token-step is one token in one optimiser step, vectors included. Cases that stop early cost less.
 """
 
+import contextlib
+import itertools
 import math
 import resource
+import statistics
 import time
 
 import pandas as pd
@@ -15,11 +18,12 @@ from .engine import group_cases, plan_cases
 from .errors import unknown_name
 from .lm import FrozenLM
 from .memory import find_protocol
-from .optimize import AdamW, Case, StoppingRule, optimize
+from .optimize import AdamW, Case, StoppingRule, fill_batch, optimize
 from .runs import Store
 
 NEVER = StoppingRule("never", min_margin=math.inf)
-CALIBRATION_SECONDS = 2.0  # for each group of cases
+CALIBRATION_SECONDS = 2.0  # for each group of cases and batch size
+MOST_STEPS = 10**6
 # Dense matrix products per second as the makers state them; a run takes longer than at this rate.
 PEAK_FLOPS = {
     "a100": {"float32": 19.5e12, "bfloat16": 312e12, "float16": 312e12, "float64": 19.5e12},
@@ -41,8 +45,7 @@ def compute_plan(sweep: Sweep, lm: FrozenLM, store: Store, gpu: str | None = Non
     waiting = [planned for planned in plan_cases(sweep, lm) if planned.key not in store]
     rows = []
     for (length, n_mem, protocol), group in group_cases(waiting).items():
-        n_tokens = length - 1 + n_mem
-        token_steps = len(group) * n_tokens * sweep.optimiser.max_steps
+        token_steps = len(group) * group[0].n_tokens * sweep.optimiser.max_steps
         row = {
             "protocol": protocol,
             "n_mem": n_mem,
@@ -55,15 +58,29 @@ def compute_plan(sweep: Sweep, lm: FrozenLM, store: Store, gpu: str | None = Non
             rate = PEAK_FLOPS[gpu][sweep.model.autocast or sweep.model.dtype]
             row |= {"hours": row["flops"] / rate / 3600, "memory_gb": math.nan}
         else:
-            row |= _measure(sweep, lm, group, find_protocol(protocol))
+            row |= _measure(sweep, lm, group)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _measure(sweep, lm, group, protocol):
-    # Time a batch as the sweep will run it; the first step, which warms up, does not count.
-    n_rows = min(sweep.batch_size, len(group))
-    cases = [Case(planned.key, torch.tensor(planned.sample.ids), planned.config.n_mem) for planned in group[:n_rows]]
+def _measure(sweep, lm, group):
+    # Time a batch as the sweep will run it, and the smaller last one.
+    n_rows = min(sweep.batch_size or fill_batch(lm.device, group[0].n_tokens), len(group))
+    n_full, n_rest = divmod(len(group), n_rows)
+    seconds = n_full * _time_step(sweep, lm, group[:n_rows])
+    if n_rest:
+        seconds += _time_step(sweep, lm, group[:n_rest])
+    peak = (
+        torch.cuda.max_memory_allocated(lm.device)
+        if lm.device.type == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    return {"hours": seconds * sweep.optimiser.max_steps / 3600, "memory_gb": peak / 1e9}
+
+
+def _time_step(sweep, lm, group):
+    # The median of the steps of CALIBRATION_SECONDS, without the first, which warms up.
+    cases = [Case(planned.key, torch.tensor(planned.sample.ids), planned.config.n_mem) for planned in group]
     ticks = []
 
     class Enough(Exception):
@@ -76,19 +93,8 @@ def _measure(sweep, lm, group, protocol):
         if len(ticks) > 2 and ticks[-1] - ticks[1] > CALIBRATION_SECONDS:
             raise Enough
 
-    try:
-        settings = AdamW(**sweep.optimiser.model_dump())
-        list(optimize(lm, protocol, cases, settings, NEVER, batch_size=n_rows, on_step=on_step))
-    except Enough:
-        pass
-    seconds_per_step = (ticks[-1] - ticks[1]) / (len(ticks) - 2) if len(ticks) > 2 else ticks[-1] - ticks[0]
-    n_batches = len(group) / n_rows  # the last may have fewer rows and then takes less
-    peak = (
-        torch.cuda.max_memory_allocated(lm.device)
-        if lm.device.type == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
-    return {
-        "hours": seconds_per_step * n_batches * sweep.optimiser.max_steps / 3600,
-        "memory_gb": peak / 1e9,
-    }
+    with contextlib.suppress(Enough):
+        settings = AdamW(**(sweep.optimiser.model_dump() | {"max_steps": MOST_STEPS}))
+        protocol, storage = find_protocol(group[0].config.protocol), getattr(torch, sweep.storage)
+        list(optimize(lm, protocol, cases, settings, NEVER, batch_size=len(cases), storage=storage, on_step=on_step))
+    return statistics.median(later - earlier for earlier, later in itertools.pairwise(ticks[1:]))

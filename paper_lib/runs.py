@@ -2,9 +2,11 @@
 
 A file of the working store (build/runs/<sweep>/<key>.safetensors) holds the vectors and, in its header, the record as
 JSON with the vectors' hash. A case that is there is never run again; a file that is damaged is named, not skipped.
+Beside the files an index has one line for each case, so that a sweep can be counted without opening them.
 Freezing gathers a sweep into one Parquet table and one safetensors file under data/, and hashes them in the manifest.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -25,7 +27,8 @@ from .tables import write_bytes
 
 RUNS = DATA / "runs"
 VECTORS = DATA / "vectors"
-VECTOR = "vectors"
+VECTOR, SUFFIX = "vectors", ".safetensors"
+INDEX_COLUMNS = ["key", "protocol", "n_mem", "length", "status", "exact"]
 
 
 class Store:
@@ -42,7 +45,7 @@ class Store:
 
     def path(self, key: str) -> Path:
         """Return where the case of that key lies or will lie."""
-        return self.folder / f"{key}.safetensors"
+        return self.folder / f"{key}{SUFFIX}"
 
     def __contains__(self, key: str) -> bool:
         return self.path(key).is_file()
@@ -52,6 +55,7 @@ class Store:
         record = record | {"vectors_sha256": _hash(vectors)}
         content = save({VECTOR: vectors}, metadata={"record": json.dumps(record, sort_keys=True)})
         write_bytes(self.path(record["key"]), content)
+        self._append_to_index([record])
 
     def get(self, key: str) -> tuple[dict, np.ndarray]:
         """Return record and vectors of a stored case; InputError names a damaged file and the way out."""
@@ -69,7 +73,38 @@ class Store:
 
     def __iter__(self) -> Iterator[str]:
         """Yield the keys of all stored cases, sorted."""
-        return (path.stem for path in sorted(self.folder.glob("*.safetensors")))
+        names = (entry.name for entry in os.scandir(self.folder))
+        return iter(sorted(name[: -len(SUFFIX)] for name in names if name.endswith(SUFFIX) and name[0] != "."))
+
+    def index(self) -> pd.DataFrame:
+        """Return INDEX_COLUMNS of all stored cases, in the order of their keys, opening only files not yet indexed."""
+        lines = self._index.read_text(errors="replace").splitlines() if self._index.is_file() else []
+        known = {entry["key"]: entry for entry in map(_parse_line, lines) if entry}
+        keys = list(self)
+        new = [self.get(key)[0] for key in keys if key not in known]
+        if new:
+            self._append_to_index(new)
+        known |= {record["key"]: record for record in new}
+        return pd.DataFrame([known[key] for key in keys], columns=INDEX_COLUMNS)
+
+    @property
+    def _index(self):
+        return self.folder / "index.jsonl"
+
+    def _append_to_index(self, records):
+        # In one write at the end of the file, so that several writers do not mix; a line that all the same is torn, or
+        # never written, costs one look into its case's file.
+        lines = [json.dumps({name: record[name] for name in INDEX_COLUMNS}) + "\n" for record in records]
+        with contextlib.suppress(OSError), self._index.open("ab", buffering=0) as file:
+            file.write(("\n" + "".join(lines)).encode())
+
+
+def _parse_line(line):
+    with contextlib.suppress(json.JSONDecodeError):
+        entry = json.loads(line)
+        if isinstance(entry, dict) and set(INDEX_COLUMNS) <= entry.keys():
+            return entry
+    return None
 
 
 def freeze(store: Store, data: Path = DATA) -> tuple[Path, Path]:

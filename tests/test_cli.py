@@ -63,7 +63,8 @@ def test_a_sweep_runs_freezes_and_decodes_from_the_command_line(tmp_path, monkey
     result = run("run", str(tmp_path / "sweep.yml"))
     assert result.returncode == 0, result.stderr
     assert "cli-test: 4 cases run" in result.stdout
-    assert "4/4" in result.stderr  # the progress bar
+    assert "100%" in result.stderr  # the progress bar
+    assert "4 of 4 cases" in result.stderr
     assert "cli-test: 0 cases run" in run("run", str(tmp_path / "sweep.yml")).stdout
     assert "| strict" in run("status", "cli-test").stdout
     store = Store("cli-test")

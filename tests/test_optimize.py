@@ -1,6 +1,7 @@
 """The batched optimiser against a plain loop, one text at a time, written here with torch's own AdamW."""
 
 import dataclasses
+import itertools
 import math
 import time
 
@@ -18,6 +19,7 @@ from paper_lib.optimize import (
     AdamW,
     Case,
     StoppingRule,
+    fill_batch,
     find_stopping_rule,
     initial_vectors,
     measure,
@@ -54,12 +56,15 @@ def plain_loop(lm, protocol, case, settings):
     return history
 
 
+flatten = itertools.chain.from_iterable
+
+
 def cases(n_cases, length, n_mem=1, seed=0):
     return [Case(f"{seed}-{i}", ids, n_mem) for i, ids in enumerate(random_ids(n_cases, length, seed))]
 
 
 def by_key(results):
-    return {result.case.key: result for result in results}
+    return {result.case.key: result for result in flatten(results)}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
@@ -91,7 +96,7 @@ def test_a_row_that_enters_late_runs_as_if_alone():
     lm, protocol = make_lm("llama"), find_protocol("strict")
     settings, rule = AdamW(lr=0.05, max_steps=120), find_stopping_rule("strict")
     some = cases(6, 4)
-    alone = by_key(result for case in some for result in optimize(lm, protocol, [case], settings, rule, batch_size=1))
+    alone = by_key(results for case in some for results in optimize(lm, protocol, [case], settings, rule, batch_size=1))
     together = by_key(optimize(lm, protocol, some, settings, rule, batch_size=2))
     assert {r.n_steps for r in alone.values()} != {120}, "some rows must leave early for others to enter late"
     for key, result in together.items():
@@ -105,7 +110,7 @@ def test_every_case_comes_back_once_whatever_the_batch():
     lm, protocol = make_lm("llama"), find_protocol("kuratov2025")
     some = cases(7, 3)
     for batch_size in (1, 3, 20):
-        results = list(optimize(lm, protocol, some, AdamW(max_steps=5), NEVER, batch_size=batch_size))
+        results = list(flatten(optimize(lm, protocol, some, AdamW(max_steps=5), NEVER, batch_size=batch_size)))
         assert sorted(result.case.key for result in results) == sorted(case.key for case in some)
         assert {result.status for result in results} == {"budget"}
 
@@ -168,7 +173,7 @@ def test_what_a_vector_says_freely_is_exact_on_every_rung_of_the_ladder(architec
     lm, start = make_lm(architecture), random_ids(1, 1)
     vectors = initial_vectors(lm, Case("speaker", start[0], n_mem=2))
     said = protocol.decode(lm, vectors.unsqueeze(0), start[:, : protocol.n_given], 6, cached=False)
-    ladder = climb_ladder(lm, protocol, vectors, said[0])
+    ladder = climb_ladder(lm, protocol, vectors[None], said)[0]
     assert ladder["tf_exact"]
     assert ladder["greedy_exact_full"]
     assert ladder["greedy_exact_cached"]
@@ -176,7 +181,7 @@ def test_what_a_vector_says_freely_is_exact_on_every_rung_of_the_ladder(architec
     assert ladder["exact"] == (ladder["min_logit_margin"] >= SAFE_MARGIN)
     wrong = said[0].clone()
     wrong[3] = (wrong[3] + 1) % lm.vocab_size
-    ladder = climb_ladder(lm, protocol, vectors, wrong)
+    ladder = climb_ladder(lm, protocol, vectors[None], wrong[None])[0]
     assert (ladder["exact"], ladder["first_error_position"]) == (False, 3)
     assert ladder["min_logit_margin"] < 0
 
@@ -184,20 +189,20 @@ def test_what_a_vector_says_freely_is_exact_on_every_rung_of_the_ladder(architec
 def test_the_strict_rule_stops_at_vectors_that_decode_the_text_freely():
     lm, protocol = make_lm("llama"), find_protocol("strict")
     settings = AdamW(lr=0.1, max_steps=600)
-    results = list(optimize(lm, protocol, cases(4, 2), settings, find_stopping_rule("strict"), batch_size=4))
+    results = list(flatten(optimize(lm, protocol, cases(4, 2), settings, find_stopping_rule("strict"), batch_size=4)))
     solved = [result for result in results if result.status == "solved"]
     assert solved
     for result in solved:
         assert result.margin >= SAFE_MARGIN
-        assert climb_ladder(lm, protocol, result.vectors, result.case.ids)["exact"]
+        assert climb_ladder(lm, protocol, result.vectors[None], result.case.ids[None])[0]["exact"]
 
 
 def test_kuratov_rule_stops_at_accuracy_one_or_out_of_patience():
     lm, protocol = make_lm("llama"), find_protocol("kuratov2025")
     hopeless = StoppingRule("short", min_margin=math.inf, patience_steps=7)
-    (result,) = optimize(lm, protocol, cases(1, 30), AdamW(lr=0.0, max_steps=50), hopeless, batch_size=1)
+    [[result]] = optimize(lm, protocol, cases(1, 30), AdamW(lr=0.0, max_steps=50), hopeless, batch_size=1)
     assert (result.status, result.n_steps) == ("patience", 8)
-    (result,) = optimize(
+    [[result]] = optimize(
         lm, protocol, cases(1, 2), AdamW(lr=0.1, max_steps=500), STOPPING_RULES["kuratov2025"], batch_size=1
     )
     assert (result.status, result.n_correct_mem) == ("solved", 1)
@@ -217,18 +222,18 @@ def test_a_loss_that_is_not_finite_ends_its_row_and_spares_the_others():
     results = by_key(optimize(lm, Poisoned("poisoned", 1, False), some, settings, NEVER, batch_size=3))
     assert [results[case.key].status for case in some] == ["budget", "diverged", "budget"]
     for case in (some[0], some[2]):
-        (alone,) = optimize(lm, protocol, [case], settings, NEVER, batch_size=1)
+        [[alone]] = optimize(lm, protocol, [case], settings, NEVER, batch_size=1)
         torch.testing.assert_close(results[case.key].vectors, alone.vectors, atol=1e-9, rtol=0)
 
 
 def test_what_is_measured_and_kept_is_rounded_to_the_storage_precision():
     lm, protocol = make_lm("llama", torch.float32), find_protocol("strict")
     settings, rule = AdamW(lr=0.05, max_steps=40), find_stopping_rule("strict")
-    (result,) = optimize(lm, protocol, cases(1, 6), settings, rule, batch_size=1, storage=torch.float16)
+    [[result]] = optimize(lm, protocol, cases(1, 6), settings, rule, batch_size=1, storage=torch.float16)
     assert torch.equal(result.vectors, result.vectors.half().float())
     measured = measure(lm, protocol, result.vectors[None], result.case.ids[None])
     assert result.ce_mem_nats == pytest.approx(measured["ce_nats"].item(), rel=1e-6)
-    (unrounded,) = optimize(lm, protocol, cases(1, 6), settings, rule, batch_size=1)
+    [[unrounded]] = optimize(lm, protocol, cases(1, 6), settings, rule, batch_size=1)
     assert not torch.equal(unrounded.vectors, unrounded.vectors.half().float())
 
 
@@ -240,7 +245,42 @@ def test_autocast_lowers_the_precision_of_the_steps_and_not_of_the_ladder():
     fast, slow = (measure(m, protocol, vectors[None], case.ids[None])["ce_nats"].item() for m in (lm, full))
     assert fast != slow
     assert fast == pytest.approx(slow, rel=0.05)
-    assert climb_ladder(lm, protocol, vectors, case.ids) == climb_ladder(full, protocol, vectors, case.ids)
+    assert climb_ladder(lm, protocol, vectors[None], case.ids[None]) == climb_ladder(
+        full, protocol, vectors[None], case.ids[None]
+    )
+
+
+def test_what_autocast_alone_solves_goes_on_under_the_strict_rule():
+    # Autocast that flatters: it finds every target right by a wide margin from the fifth step on.
+    class Flattered(FrozenLM):
+        def score(self, inputs, positions, ids):
+            ce, hit, lead = super().score(inputs, positions, ids)
+            n_steps.append(1) if self.autocast else n_checks.append(1)
+            return (ce, hit | True, lead.abs() + 1) if self.autocast and len(n_steps) >= 5 else (ce, hit, lead)
+
+    n_steps, n_checks = [], []
+    lm = Flattered(**(make_lm("llama", torch.float32).__dict__ | {"autocast": torch.bfloat16}))
+    protocol, settings = find_protocol("strict"), AdamW(lr=0.1, max_steps=9)
+    [[result]] = optimize(lm, protocol, cases(1, 6), settings, find_stopping_rule("strict"), check_every=4)
+    assert (result.status, result.n_steps, len(n_checks)) == ("budget", 9, 5)
+    n_steps.clear()
+    [[published]] = optimize(lm, protocol, cases(1, 6), settings, find_stopping_rule("kuratov2025"))
+    assert (published.status, published.n_steps) == ("solved", 5)
+
+
+def test_a_batch_fills_the_device_by_itself():
+    seen = []
+    lm, some = make_lm("llama"), cases(40, 9)
+    n_rows = fill_batch(lm.device, 9)
+    assert n_rows == 512 * torch.get_num_threads() // 9
+    assert fill_batch(lm.device, 10**6) == 1
+    assert fill_batch(torch.device("cuda"), 64) == 1024
+    list(optimize(
+        lm, find_protocol("strict"), some, AdamW(max_steps=2), NEVER,
+        on_step=lambda progress: seen.append(len(progress["loss"])),
+    ))  # fmt: skip
+    assert seen[0] == min(40, n_rows)
+    assert list(optimize(lm, find_protocol("strict"), [], AdamW(), NEVER)) == []
 
 
 def test_weights_of_low_precision_prove_nothing():
@@ -250,7 +290,7 @@ def test_weights_of_low_precision_prove_nothing():
         lm = make_lm("llama", dtype)
         vectors = initial_vectors(lm, Case("speaker", start[0], n_mem=2))
         said = protocol.decode(lm, vectors[None], start[:, :0], 2, cached=False)[0]
-        ladder = climb_ladder(lm, protocol, vectors, said)
+        ladder = climb_ladder(lm, protocol, vectors[None], said[None])[0]
         assert ladder["greedy_exact_full"]
         assert ladder["min_logit_margin"] >= SAFE_MARGIN
         assert ladder["exact"] == (dtype == torch.float32)
@@ -296,13 +336,13 @@ def test_a_text_that_never_fits_in_memory_is_told_in_one_line():
 
     lm = Tiny(**make_lm("llama").__dict__)
     with pytest.raises(InputError, match="one text does not fit in memory; use shorter lengths"):
-        list(optimize(lm, find_protocol("strict"), cases(3, 4), AdamW(), NEVER, batch_size=2))
+        list(flatten(optimize(lm, find_protocol("strict"), cases(3, 4), AdamW(), NEVER, batch_size=2)))
 
 
 def test_a_case_is_charged_its_share_of_the_time():
     lm, protocol = make_lm("llama"), find_protocol("strict")
     started = time.perf_counter()
-    results = list(optimize(lm, protocol, cases(3, 4), AdamW(max_steps=20), NEVER, batch_size=2))
+    results = list(flatten(optimize(lm, protocol, cases(3, 4), AdamW(max_steps=20), NEVER, batch_size=2)))
     assert 0 < sum(result.wall_seconds for result in results) <= time.perf_counter() - started
 
 

@@ -38,6 +38,15 @@ def test_only_what_is_not_stored_is_planned(sweep, tmp_path):
     assert plan.compute_plan(sweep, load_lm(sweep.model.name), store).empty
 
 
+def test_a_batch_and_its_smaller_rest_are_timed_each(sweep, tmp_path, monkeypatch):
+    timed = []
+    monkeypatch.setattr(plan, "_time_step", lambda sweep, lm, group: timed.append(len(group)) or 0.1 * len(group))
+    lm, store = load_lm(sweep.model.name), runs.Store("planned", tmp_path)
+    table = plan.compute_plan(sweep.model_copy(update={"lengths": (4,), "batch_size": 2}), lm, store)
+    assert timed == [2, 1]
+    assert table["hours"].sum() == pytest.approx((0.2 + 0.1) * 50 / 3600)
+
+
 def test_a_gpu_is_planned_at_its_stated_rate(sweep, tmp_path):
     lm, store = load_lm(sweep.model.name), runs.Store("planned", tmp_path)
     table = plan.compute_plan(sweep, lm, store, gpu="a100")

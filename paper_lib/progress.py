@@ -1,0 +1,40 @@
+"""The bar that a running sweep shows."""
+
+from tqdm import tqdm
+
+from .config import Sweep
+
+
+class SweepProgress:
+    """A bar over token-steps whose remaining time is an upper bound that gets better while the sweep runs.
+
+    At first every case is expected to use all its steps; those that it leaves when it stops early come off the total.
+    """
+
+    def __init__(self, sweep: Sweep):
+        self.name, self.max_steps = sweep.name, sweep.optimiser.max_steps
+        self.n_cases = self.n_exact = 0
+        self._bar = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._bar is not None:
+            self._bar.close()
+
+    def plan(self, cases: list) -> None:
+        """Expect ``cases`` (see engine.PlannedCase)."""
+        self.n_tokens = {case.key: case.n_tokens for case in cases}
+        total = self.max_steps * sum(self.n_tokens.values())
+        self._bar = tqdm(desc=self.name, total=total, unit=" token-steps", unit_scale=True, dynamic_ncols=True)
+
+    def step(self, token_steps: int) -> None:
+        """Count token-steps that were just taken."""
+        self._bar.update(token_steps)
+
+    def finish(self, record: dict) -> None:
+        """Count a case that is stored."""
+        self.n_cases, self.n_exact = self.n_cases + 1, self.n_exact + record["exact"]
+        self._bar.total -= self.n_tokens[record["key"]] * (self.max_steps - record["n_steps"])
+        self._bar.set_postfix_str(f"{self.n_cases} of {len(self.n_tokens)} cases, {self.n_exact} exact")

@@ -1,0 +1,120 @@
+"""Ray: what a cluster stores is what this process would have stored, also when workers die."""
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import ray
+from tiny import save_tiny_model
+
+from paper_lib import engine
+from paper_lib.cluster import run_on_ray
+from paper_lib.config import Sweep
+from paper_lib.errors import InputError
+from paper_lib.lm import load_lm
+from paper_lib.runs import Store
+
+
+class Deadly(engine.PlannedCase):
+    """A case that kills the process that looks at it on the way to a worker."""
+
+    def __reduce__(self):
+        return _die_unless, (os.getpid(), self.config, self.sample)
+
+
+def _die_unless(here, config, sample):
+    if os.getpid() != here:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Deadly(config, sample)
+
+
+TIMING_AND_PLACE = {"wall_seconds", "device", "vectors_sha256"}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    # PYTHONPATH: workers are processes of their own
+    library = os.pathsep.join([str(Path(engine.__file__).parents[1]), str(Path(__file__).parent)])
+    environment = {"env_vars": {"PYTHONPATH": library, "OMP_NUM_THREADS": "1"}}
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    return Sweep(
+        name="spread",
+        model={"name": save_tiny_model(tmp_path_factory.mktemp("model")), "dtype": "float64"},
+        texts={"source": "strings", "texts": ["a cat sat on it", "the dog did not", "why not, it said", "so it did"]},
+        n_texts=4,
+        lengths=[2, 6],
+        n_mem=[1, 2],
+        protocols=["strict"],
+        optimiser={"max_steps": 150, "lr": 0.1},
+    )
+
+
+def assert_same(store, other):
+    assert list(store) == list(other)
+    for key in store:
+        (one, v), (two, w) = store.get(key), other.get(key)
+        assert abs(v - w).max() < 1e-6
+        for name in one.keys() - TIMING_AND_PLACE:
+            assert one[name] == (pytest.approx(two[name], rel=1e-6) if isinstance(one[name], float) else two[name])
+
+
+def kill_a_worker():
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        if path.read_bytes().startswith(b"ray::_run_part"):
+            os.kill(int(path.parent.name), signal.SIGKILL)
+            return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def local(sweep, tmp_path_factory):
+    store = Store("local", tmp_path_factory.mktemp("runs"))
+    engine.run_sweep(sweep, store)
+    return store
+
+
+def test_a_cluster_stores_what_one_process_stores(cluster, sweep, local, tmp_path):
+    store, steps, records = Store("ray", tmp_path), [], []
+    n = engine.run_sweep(sweep, store, run=run_on_ray, on_step=steps.append, on_case=records.append)
+    assert n == len(records) == 16
+    assert_same(store, local)
+    assert sum(steps) == sum(r["n_steps"] * (r["length"] - 1 + r["n_mem"]) for r in records)
+    assert engine.run_sweep(sweep, store, run=run_on_ray) == 0
+
+
+def test_what_a_killed_worker_had_not_sent_is_run_by_another(cluster, sweep, local, tmp_path):
+    store, killed = Store("ray", tmp_path), []
+    n = engine.run_sweep(
+        sweep, store, run=run_on_ray, on_case=lambda record: sum(killed) < 2 and killed.append(kill_a_worker())
+    )
+    assert sum(killed) == 2
+    assert n == 16
+    assert_same(store, local)
+
+
+def test_a_part_that_always_kills_its_worker_ends_in_one_line(cluster, sweep, tmp_path):
+    lm = load_lm(sweep.model.name, dtype="float64")
+    (case, *_) = engine.plan_cases(sweep, lm)
+    with pytest.raises(InputError, match="a worker died 3 times .* the rest is stored"):
+        list(run_on_ray(sweep, lm, [Deadly(**vars(case))]))
+
+
+def test_errors_of_workers_are_told_here(cluster, sweep):
+    lm = load_lm(sweep.model.name, dtype="float64")
+    cases = engine.plan_cases(sweep, lm)[:1]
+    other = dataclasses.replace(lm, fingerprint="sha256:other")
+    for options, message in (
+        ({"lm": other}, "has other weights on .*; copy them there"),
+        ({"num_cpus": 64}, "a task asks for 64 CPU, the cluster has 2; ask for less"),
+        ({"num_gpus": 1}, "a task asks for 1 GPU, the cluster has 0; ask for less"),
+    ):
+        with pytest.raises(InputError, match=message):
+            list(run_on_ray(**({"sweep": sweep, "lm": lm, "cases": cases} | options)))

@@ -1,0 +1,149 @@
+"""What is stored stays: kills, two writers, a full disk, an index that lies, single flipped bytes."""
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from paper_lib import manifest, runs
+from paper_lib.errors import InputError
+from paper_lib.paths import DATA, ROOT
+
+RECORD = {"protocol": "strict", "n_mem": 1, "length": 4, "status": "exact", "exact": True}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return runs.Store("some", tmp_path)
+
+
+def put(store, key, **changes):
+    store.put(RECORD | {"key": key} | changes, np.zeros((1, 4), np.float32))
+
+
+def test_twenty_kills_and_two_writers_lose_and_double_nothing():
+    command = [sys.executable, "benchmarks/kill.py", "--n-kills", "20", "--dtypes", "float64", "--as-json"]
+    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    (told,) = json.loads(output)
+    assert told["kills"] == 20
+    assert told["while cramming"] >= 12
+    assert told["stored"] == told["cases"] == 160
+    assert told["by two writers"] > 0
+    assert told["missing"] == told["too many"] == told["other status"] == 0
+    assert told["fields off by"] < 1e-6
+    assert told["vectors off by"] < 1e-6
+
+
+def test_a_full_disk_is_told_in_one_line_and_loses_nothing(store):
+    put(store, "a")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))  # no file grows beyond 200 bytes
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*b\.safetensors: File too large; .*free the place"):
+            put(store, "b")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(store) == ["a"]
+    assert not list(store.folder.glob(".*.partial"))
+    put(store, "b")
+    assert list(store.index()["key"]) == ["a", "b"]
+
+
+def test_the_index_opens_only_what_it_does_not_know(store, monkeypatch):
+    for number in range(20):
+        put(store, f"{number:02}", length=number)
+    opened = []
+    get = runs.Store.get
+    monkeypatch.setattr(runs.Store, "get", lambda self, key: opened.append(key) or get(self, key))
+    assert list(store.index()["length"]) == list(range(20))
+    assert opened == []
+    index = store.folder / "index.jsonl"
+    lines = index.read_text().split("\n")
+    index.write_text("\n".join(lines[:11]) + '\n{"key": "torn')  # as if cut off in the middle of a line
+    assert list(store.index()["length"]) == list(range(20))
+    assert len(opened) == 20 - index.read_text().split("torn")[0].count("key") + 1
+    opened.clear()
+    assert list(store.index()["length"]) == list(range(20))
+    assert opened == []
+
+
+def test_the_index_follows_the_files(store):
+    put(store, "a")
+    put(store, "b", status="exact")
+    put(store, "b", status="solved", exact=False)  # proven wrong on a CPU
+    store.path("a").unlink()
+    index = store.index()
+    assert list(index["key"]) == ["b"]
+    assert list(index["status"]) == ["solved"]
+    (store.folder / "index.jsonl").unlink()
+    assert store.index().equals(index)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A copy of the frozen files."""
+    folder = tmp_path_factory.mktemp("frozen") / "data"
+    shutil.copytree(DATA, folder)
+    return folder
+
+
+FILES = sorted(path.relative_to(DATA).as_posix() for path in DATA.rglob("*") if path.is_file())
+FROZEN = [name for name in FILES if name.startswith(("runs/", "vectors/", manifest.MANIFEST_NAME))]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(FROZEN), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_one_flipped_bit_anywhere_is_found_and_named(data, name, place, bit):
+    path = data / name
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[int(place * len(flipped))] ^= 1 << bit
+    path.write_bytes(flipped)
+    try:
+        problems = manifest.check_manifest(data)
+    except InputError as error:
+        problems = [str(error)]
+    finally:
+        path.write_bytes(content)
+    assert problems
+    if name != manifest.MANIFEST_NAME:
+        assert any(name in problem for problem in problems)
+    else:
+        assert any(manifest.MANIFEST_NAME in problem or "is missing" in problem for problem in problems)
+
+
+def test_frozen_vectors_are_checked_when_they_are_loaded(data):
+    path = next((data / "vectors").glob("*.safetensors"))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=f"{path.name} and its hash .* do not match"):
+        runs.load_vectors(path.stem, data)
+    path.write_bytes(content)
+    assert all(isinstance(v, np.ndarray) for v in runs.load_vectors(path.stem, data).values())
+
+
+def test_memory_that_really_runs_out_halves_the_batch():
+    # a process that may have little more than it has now; torch raises what it raises then
+    code = """
+import resource, torch
+from paper_lib.optimize import run_in_parts
+torch.set_num_threads(1)
+seen = []
+def compute(rows):
+    seen.append(len(rows))
+    return torch.ones(len(rows), 2**27, dtype=torch.uint8)[:, 0].clone()
+compute(torch.zeros(1))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 5 * 2**27, -1))
+seen.clear()
+parts, n_rows = run_in_parts(compute, 16, torch.zeros(16))
+assert seen[:3] == [16, 8, 4] and n_rows in (2, 4), (seen, n_rows)
+assert torch.cat(parts).tolist() == [1] * 16
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
