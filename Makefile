@@ -53,10 +53,9 @@ lint: $(VENV)/.full ## check style
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-bench: $(VENV)/.full ## measure speed and memory against named references (half an hour on 2 cores)
-	@$(PY) benchmarks/reproduce.py
-	@$(PY) benchmarks/memory.py
-	@$(PY) benchmarks/throughput.py
+BENCHMARKS := reproduce memory store floor sweep kill throughput
+bench: $(VENV)/.full ## measure speed, memory and safety against named references (1.5 hours on 2 cores)
+	@for name in $(BENCHMARKS); do echo "# $$name" && $(PY) benchmarks/$$name.py || exit 1; done
 
 manifest: $(VENV)/.light ## accept a change under data/: write its hashes anew
 	@$(PY) -m paper_lib manifest

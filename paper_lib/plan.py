@@ -4,6 +4,7 @@ A token-step is one token in one optimiser step, vectors included. Cases that st
 """
 
 import contextlib
+import dataclasses
 import itertools
 import math
 import resource
@@ -17,7 +18,7 @@ from .config import Sweep
 from .engine import group_cases, plan_cases
 from .errors import unknown_name
 from .lm import FrozenLM
-from .memory import find_protocol
+from .memory import Protocol, find_protocol
 from .optimize import AdamW, Case, StoppingRule, fill_batch, optimize
 from .runs import Store
 
@@ -63,24 +64,13 @@ def compute_plan(sweep: Sweep, lm: FrozenLM, store: Store, gpu: str | None = Non
     return pd.DataFrame(rows)
 
 
-def _measure(sweep, lm, group):
-    # Time a batch as the sweep will run it, and the smaller last one.
-    n_rows = min(sweep.batch_size or fill_batch(lm.device, group[0].n_tokens), len(group))
-    n_full, n_rest = divmod(len(group), n_rows)
-    seconds = n_full * _time_step(sweep, lm, group[:n_rows])
-    if n_rest:
-        seconds += _time_step(sweep, lm, group[:n_rest])
-    peak = (
-        torch.cuda.max_memory_allocated(lm.device)
-        if lm.device.type == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
-    return {"hours": seconds * sweep.optimiser.max_steps / 3600, "memory_gb": peak / 1e9}
+def time_step(
+    lm: FrozenLM, protocol: Protocol, cases: list[Case], settings: AdamW, storage: torch.dtype | None = None
+) -> float:
+    """Return the seconds of a step with all ``cases`` in one batch: the median of CALIBRATION_SECONDS of steps.
 
-
-def _time_step(sweep, lm, group):
-    # The median of the steps of CALIBRATION_SECONDS, without the first, which warms up.
-    cases = [Case(planned.key, torch.tensor(planned.sample.ids), planned.config.n_mem) for planned in group]
+    The first step, which warms up, does not count.
+    """
     ticks = []
 
     class Enough(Exception):
@@ -93,8 +83,25 @@ def _time_step(sweep, lm, group):
         if len(ticks) > 2 and ticks[-1] - ticks[1] > CALIBRATION_SECONDS:
             raise Enough
 
+    settings = dataclasses.replace(settings, max_steps=MOST_STEPS)
     with contextlib.suppress(Enough):
-        settings = AdamW(**(sweep.optimiser.model_dump() | {"max_steps": MOST_STEPS}))
-        protocol, storage = find_protocol(group[0].config.protocol), getattr(torch, sweep.storage)
         list(optimize(lm, protocol, cases, settings, NEVER, batch_size=len(cases), storage=storage, on_step=on_step))
     return statistics.median(later - earlier for earlier, later in itertools.pairwise(ticks[1:]))
+
+
+def _measure(sweep, lm, group):
+    # Time a batch as the sweep will run it, and the smaller last one.
+    n_rows = min(sweep.batch_size or fill_batch(lm.device, group[0].n_tokens), len(group))
+    cases = [Case(planned.key, torch.tensor(planned.sample.ids), planned.config.n_mem) for planned in group]
+    settings, protocol = AdamW(**sweep.optimiser.model_dump()), find_protocol(group[0].config.protocol)
+    storage = getattr(torch, sweep.storage)
+    n_full, n_rest = divmod(len(group), n_rows)
+    seconds = n_full * time_step(lm, protocol, cases[:n_rows], settings, storage)
+    if n_rest:
+        seconds += time_step(lm, protocol, cases[:n_rest], settings, storage)
+    peak = (
+        torch.cuda.max_memory_allocated(lm.device)
+        if lm.device.type == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    return {"hours": seconds * sweep.optimiser.max_steps / 3600, "memory_gb": peak / 1e9}

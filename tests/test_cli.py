@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -11,8 +12,10 @@ from tiny import save_tiny_model
 
 from paper_lib import engine
 from paper_lib.__main__ import main
+from paper_lib.config import Sweep
 from paper_lib.manifest import write_manifest
 from paper_lib.paths import BUILD, ROOT
+from paper_lib.progress import SweepProgress
 from paper_lib.runs import Store, freeze, load_vectors
 
 N = "notebooks/03_scaling_vectors.ipynb"
@@ -112,3 +115,21 @@ def test_a_variant_reports_where_it_went():
     assert result.returncode == 0, result.stderr
     assert "10 files" in result.stdout
     assert (ROOT / "build" / "test_variant" / "fig_scaling_vectors.png").is_file()
+
+
+def test_the_bar_counts_token_steps_and_forgets_those_that_early_stops_save():
+    cases = [SimpleNamespace(key=key, n_tokens=n_tokens) for key, n_tokens in (("a", 4), ("b", 9))]
+    sweep = Sweep(
+        name="bar", model={"name": "m"}, texts={"source": "strings", "texts": ["x"]}, lengths=[1],
+        optimiser={"max_steps": 100},
+    )  # fmt: skip
+    with SweepProgress(sweep) as progress:
+        progress.plan(cases)
+        assert progress._bar.total == 100 * (4 + 9)
+        progress.step(4 * 30)
+        progress.finish({"key": "a", "n_steps": 30, "exact": True})
+        assert progress._bar.total == 4 * 30 + 9 * 100
+        progress.step(9 * 100)
+        progress.finish({"key": "b", "n_steps": 100, "exact": False})
+        assert progress._bar.n == progress._bar.total
+        assert (progress.n_cases, progress.n_exact) == (2, 1)

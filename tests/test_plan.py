@@ -8,6 +8,11 @@ from paper_lib.errors import InputError
 from paper_lib.lm import load_lm
 
 
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    monkeypatch.setattr(plan, "CALIBRATION_SECONDS", 0.1)
+
+
 @pytest.fixture
 def sweep(tmp_path):
     return config.Sweep(
@@ -40,7 +45,7 @@ def test_only_what_is_not_stored_is_planned(sweep, tmp_path):
 
 def test_a_batch_and_its_smaller_rest_are_timed_each(sweep, tmp_path, monkeypatch):
     timed = []
-    monkeypatch.setattr(plan, "_time_step", lambda sweep, lm, group: timed.append(len(group)) or 0.1 * len(group))
+    monkeypatch.setattr(plan, "time_step", lambda lm, protocol, cases, *_: timed.append(len(cases)) or 0.1 * len(cases))
     lm, store = load_lm(sweep.model.name), runs.Store("planned", tmp_path)
     table = plan.compute_plan(sweep.model_copy(update={"lengths": (4,), "batch_size": 2}), lm, store)
     assert timed == [2, 1]
