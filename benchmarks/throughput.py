@@ -18,10 +18,10 @@ from paper_lib.lm import FrozenLM, load_lm
 from paper_lib.memory import find_protocol
 from paper_lib.optimize import STOPPING_RULES, AdamW, Case, StoppingRule, initial_vectors, measure, optimize
 from paper_lib.paths import ROOT
+from paper_lib.plan import NEVER
 from paper_lib.tables import to_markdown
 
 MODEL = "data/models/novels-5m"
-NEVER = StoppingRule("never", min_margin=float("inf"))
 LR = 0.05
 
 

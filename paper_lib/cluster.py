@@ -102,7 +102,7 @@ def _collect(start, parts, on_step):
         except RayError as error:  # the worker or its machine is gone
             if n_failures + 1 == MAX_FAILURES:
                 raise InputError(
-                    f"a worker died {MAX_FAILURES} times ({type(error).__name__}); the rest is stored: "
+                    f"a worker died {MAX_FAILURES} times ({type(error).__name__}); what was finished is stored: "
                     "lower batch_size, or ask for more memory, and run the sweep again"
                 ) from None
             if remaining:

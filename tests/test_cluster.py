@@ -103,7 +103,7 @@ def test_what_a_killed_worker_had_not_sent_is_run_by_another(cluster, sweep, loc
 def test_a_part_that_always_kills_its_worker_ends_in_one_line(cluster, sweep, tmp_path):
     lm = load_lm(sweep.model.name, dtype="float64")
     (case, *_) = engine.plan_cases(sweep, lm)
-    with pytest.raises(InputError, match="a worker died 3 times .* the rest is stored"):
+    with pytest.raises(InputError, match="a worker died 3 times .* what was finished is stored"):
         list(run_on_ray(sweep, lm, [Deadly(**vars(case))]))
 
 
