@@ -4,15 +4,21 @@ import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from huggingface_hub.utils import enable_progress_bars
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.pytorch_utils import Conv1D
-from transformers.utils import logging
+from transformers.utils import cached_file, extract_commit_hash, logging
 
 from .errors import InputError
 from .paths import ROOT
@@ -70,6 +76,11 @@ class FrozenLM:
         layers = (module for module in self.model.modules() if isinstance(module, (torch.nn.Linear, Conv1D)))
         return sum(layer.weight.numel() for layer in layers)
 
+    @property
+    def commit(self) -> str | None:
+        """The commit of a model from the hub, None for one from a folder."""
+        return self.fingerprint.partition("@")[2] or None
+
     def without_autocast(self) -> "FrozenLM":
         """Return the same model, computing in the precision of its weights."""
         return dataclasses.replace(self, autocast=None)
@@ -108,17 +119,28 @@ class FrozenLM:
         self, inputs: Float[Tensor, "case pos d_embed"], n_tokens: int, *, cached: bool
     ) -> Int[Tensor, "case n_tokens"]:
         """Return ``n_tokens`` freely decoded tokens after ``inputs``, with the KV cache or with full forwards."""
+        return self._continue_cached(inputs, n_tokens) if cached else self._continue_in_full(inputs, n_tokens)
+
+    def _continue_cached(self, inputs, n_tokens):
         mask = torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device)
         return self.model.generate(
             inputs_embeds=inputs,
             attention_mask=mask,
             do_sample=False,
-            use_cache=cached,
             min_new_tokens=n_tokens,
             max_new_tokens=n_tokens,
             eos_token_id=None,
             pad_token_id=0,
         )
+
+    def _continue_in_full(self, inputs, n_tokens):
+        # `generate` always uses the cache when it is given vectors, whatever it is asked.
+        said = []
+        for _ in range(n_tokens):
+            last = torch.tensor([inputs.shape[1] - 1], device=inputs.device)
+            said.append(self.logits(inputs, last).argmax(dim=-1))
+            inputs = torch.cat([inputs, self.embed(said[-1])], dim=1)
+        return torch.cat(said, dim=1)
 
 
 def load_lm(
@@ -140,21 +162,25 @@ def load_lm(
     folder = ROOT / name  # models of this repository are named from its root, wherever one stands
     name = str(folder) if folder.is_dir() else name
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+        revision = revision if folder.is_dir() else _find_commit(name, revision)
+        options = {"revision": revision, "trust_remote_code": False}
         model = AutoModelForCausalLM.from_pretrained(
-            name, revision=revision, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError) as error:
+            name, dtype=getattr(torch, dtype), use_safetensors=True, **options
+        ).to(device)
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+    except torch.OutOfMemoryError:
+        raise InputError(f"{name} in {dtype} does not fit on {device}; use bfloat16 or a smaller model") from None
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"cannot load {name}: {_first_sentence(error)}; {_way_out(error)}") from None
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
-    fingerprint = _fingerprint(name, config)
-    lm = freeze(model.to(device), tokenizer, fingerprint=fingerprint)
+    fingerprint = _hash_folder(folder) if folder.is_dir() else f"{name}@{revision}"
+    lm = freeze(model, tokenizer, fingerprint=fingerprint)
     return dataclasses.replace(lm, autocast=getattr(torch, autocast) if autocast else None)
 
 
 def freeze(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, fingerprint: str) -> FrozenLM:
     """Return ``model`` as a FrozenLM: eval mode, no gradients to weights; InputError if it looks ahead (encoders)."""
     model.eval().requires_grad_(False)
+    model.generation_config = GenerationConfig()  # some models come with penalties; greedy is to mean the argmax
     embedding = model.get_input_embeddings()
     vocab_size = embedding.num_embeddings
     with torch.no_grad():
@@ -177,6 +203,8 @@ def freeze(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = N
 
 def _check_device(device):
     try:
+        if torch.device(device).type not in ("cpu", "cuda"):  # others have no float64
+            raise RuntimeError
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
         here = ["cpu"] + [f"cuda:{number}" for number in range(torch.cuda.device_count())]
@@ -209,10 +237,15 @@ def _has_plain_head(lm):
     return hidden.shape[-1] == head.in_features and torch.equal(head(hidden).to(logits.dtype), logits)
 
 
-def _fingerprint(name, config):
-    folder = Path(name)
-    if not folder.is_dir():
-        return f"{name}@{config._commit_hash}"
+def _find_commit(name, revision):
+    # Of a model on the hub, so that all its files are of one commit, and the record can say which.
+    commit = extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
+    if commit is None:
+        raise OSError("the hub did not say at which commit it is")
+    return commit
+
+
+def _hash_folder(folder):
     digest = hashlib.sha256()
     for path in sorted(p for pattern in WEIGHT_FILES for p in folder.glob(pattern)):
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())

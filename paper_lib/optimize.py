@@ -8,6 +8,7 @@ the precision that it is stored in.
 
 import functools
 import hashlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -84,9 +85,9 @@ class Crammed:
     """What became of a case. Cross-entropies are sums over the targets in nats; ``vectors`` is (n_mem, d_embed).
 
     ``status``: ``solved`` (the rule's goal was reached), ``budget`` (max_steps measured), ``patience`` or ``diverged``
-    (a loss that is not finite). ``ce_mem_nats`` and ``n_correct_mem`` belong to ``vectors``, the best that was
-    measured; ``ce_mem_min_nats`` is the minimum over all steps, wherever it was. ``wall_seconds`` is the case's share
-    of the time of the steps that it took part in.
+    (a loss that is not finite; NaN is kept). ``ce_mem_nats`` and ``n_correct_mem`` belong to ``vectors``, the best that
+    was measured; ``ce_mem_min_nats`` is the minimum over all steps, wherever it was. ``wall_seconds`` is the case's
+    share of the time of the steps that it took part in.
     """
 
     case: Case
@@ -169,6 +170,7 @@ def run_in_parts(compute: Callable, n_rows: int, *inputs: Tensor) -> tuple[list,
             if n_rows == 1:
                 raise InputError("one text does not fit in memory; use shorter lengths or a smaller model") from None
         n_rows //= 2  # out here, where the error holds the failed step's tensors no longer
+        torch.cuda.empty_cache()  # what is too little for this process may be enough for another on the same GPU
 
 
 def initial_vectors(lm: FrozenLM, case: Case) -> Float[Tensor, "n_mem d_embed"]:
@@ -283,11 +285,15 @@ def _finish(case, rows, index, protocol):
         n_steps=int(rows["n_steps"][index]),
         n_targets=protocol.n_targets(len(case.ids)),
         n_correct_mem=int(rows["best_correct"][index]),
-        ce_mem_nats=float(rows["best_ce"][index]),
-        ce_mem_min_nats=float(rows["min_ce"][index]),
+        ce_mem_nats=_finite(rows["best_ce"][index]),
+        ce_mem_min_nats=_finite(rows["min_ce"][index]),
         margin=float(rows["best_margin"][index]),
         wall_seconds=float(rows["seconds"][index]),
     )
+
+
+def _finite(number):
+    return float(number) if number.isfinite() else math.nan
 
 
 def _move(rows, gradient, settings):

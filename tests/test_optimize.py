@@ -11,7 +11,7 @@ from tiny import CONFIGS, make_lm, random_ids
 
 from paper_lib.engine import climb_ladder
 from paper_lib.errors import InputError
-from paper_lib.lm import FrozenLM
+from paper_lib.lm import FrozenLM, freeze
 from paper_lib.memory import PROTOCOLS, Protocol, find_protocol
 from paper_lib.optimize import (
     SAFE_MARGIN,
@@ -184,6 +184,31 @@ def test_what_a_vector_says_freely_is_exact_on_every_rung_of_the_ladder(architec
     ladder = climb_ladder(lm, protocol, vectors[None], wrong[None])[0]
     assert (ladder["exact"], ladder["first_error_position"]) == (False, 3)
     assert ladder["min_logit_margin"] < 0
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_free_decoding_is_the_argmax_with_the_cache_or_with_full_forwards(cached):
+    lm, seen = make_lm("llama"), []
+    lm.model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(next(v for v in kwargs.values() if v is not None).shape[1]),
+        with_kwargs=True,
+    )
+    inputs = initial_vectors(lm, Case("x", random_ids(1, 6)[0], 3)).unsqueeze(0)
+    said = lm.greedy(inputs, 8, cached=cached)
+    assert seen == ([3, 1, 1, 1, 1, 1, 1, 1] if cached else [3, 4, 5, 6, 7, 8, 9, 10])
+    for place in range(8):
+        context = torch.cat([inputs, lm.embed(said[:, :place])], dim=1)
+        assert lm.model(inputs_embeds=context).logits[0, -1].argmax() == said[0, place]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_free_decoding_forgets_the_penalties_that_a_model_comes_with(cached):
+    model = make_lm("llama").model
+    inputs = torch.randn(1, 1, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    said = freeze(model, fingerprint="x").greedy(inputs, 30, cached=cached)
+    assert len(said.unique()) < 30  # it repeats itself
+    model.generation_config.repetition_penalty = 10.0
+    assert torch.equal(freeze(model, fingerprint="x").greedy(inputs, 30, cached=cached), said)
 
 
 def test_the_strict_rule_stops_at_vectors_that_decode_the_text_freely():
