@@ -14,6 +14,7 @@ import torch
 import typer
 from transformers import AutoModelForCausalLM
 
+from paper_lib.capacity import SOLVED_ACCURACY
 from paper_lib.lm import FrozenLM, load_lm
 from paper_lib.memory import find_protocol
 from paper_lib.optimize import STOPPING_RULES, AdamW, Case, StoppingRule, initial_vectors, measure, optimize
@@ -23,11 +24,12 @@ from paper_lib.tables import to_markdown
 
 MODEL = "data/models/novels-5m"
 LR = 0.05
+LENGTHS = (8, 16, 32)  # tokens
 
 
 def sample_texts(lm: FrozenLM, n_texts: int, length: int) -> torch.Tensor:
     """Return ``n_texts`` texts of ``length`` tokens (text, pos), drawn from the model at temperature 1."""
-    torch.manual_seed(length)
+    torch.manual_seed(0)
     start = torch.full((n_texts, 1), lm.start_id)
     return lm.model.generate(
         start, do_sample=True, max_new_tokens=length - 1, min_new_tokens=length - 1, pad_token_id=1
@@ -89,47 +91,64 @@ def run_here(lm: FrozenLM, ids: torch.Tensor, n_steps: int, rule: StoppingRule, 
     return {"loading": loading, "cramming": seconds, "gains": gains, "accuracies": accuracies}
 
 
-def compare(lm: FrozenLM, n_texts: int, n_steps: int, n_repeats: int, rule: StoppingRule) -> pd.DataFrame:
-    """Return a row per length and one for all: how many times faster, gains and accuracies of both (medians)."""
-    rows, totals = [], []
-    for length in (8, 16, 32):
-        ids = sample_texts(lm, n_texts, length)
-        pairs = [(run_reference(lm, ids, n_steps, rule), run_here(lm, ids, n_steps, rule)) for _ in range(n_repeats)]
-        medians = [
-            [statistics.median(sum(pair[side][part] for part in parts) for pair in pairs) for side in (0, 1)]
-            for parts in (("cramming",), ("cramming", "loading"))
+def compare(
+    lm: FrozenLM, ids: torch.Tensor, n_steps: int, n_repeats: int, rule: StoppingRule
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return how many times faster this library is at every length (medians), and what both ways found."""
+    seconds, found = [], {}
+    for length in LENGTHS:
+        texts = ids[:, :length]
+        pairs = [
+            (run_reference(lm, texts, n_steps, rule), run_here(lm, texts, n_steps, rule)) for _ in range(n_repeats)
         ]
-        totals.append(medians)
-        reference, here = pairs[-1]
-        other = run_here(lm, ids, n_steps, rule, seed="another ")
-        rows.append(
-            {
-                "length (tokens)": str(length),
-                "times faster": medians[0][0] / medians[0][1],
-                "with loads": medians[1][0] / medians[1][1],
-                "gain, reference (nats)": statistics.mean(reference["gains"]),
-                "gain, here": statistics.mean(here["gains"]),
-                "gain, another seed": statistics.mean(other["gains"]),
-                "accuracy 1, reference": sum(accuracy == 1 for accuracy in reference["accuracies"]),
-                "accuracy 1, here": sum(accuracy == 1 for accuracy in here["accuracies"]),
-                "accuracy 1, another seed": sum(accuracy == 1 for accuracy in other["accuracies"]),
-            }
+        seconds.append(
+            [
+                statistics.median(sum(pair[side][part] for part in parts) for pair in pairs)
+                for parts in (("cramming",), ("cramming", "loading"))
+                for side in (0, 1)
+            ]
         )
-    sums = [[sum(total[kind][side] for total in totals) for side in (0, 1)] for kind in (0, 1)]
-    every = {"length (tokens)": "all", "times faster": sums[0][0] / sums[0][1], "with loads": sums[1][0] / sums[1][1]}
-    return pd.DataFrame([*rows, every])
+        again = run_here(lm, texts, n_steps, rule, seed="another ")
+        for name, result in zip(("reference", "here", "here, another seed"), (*pairs[-1], again), strict=True):
+            found.setdefault(name, []).append(result)
+    speed = pd.DataFrame(
+        [*seconds, pd.DataFrame(seconds).sum()], columns=["reference", "here", "both, reference", "both, here"]
+    )
+    return (
+        pd.DataFrame(
+            {
+                "length (tokens)": [*map(str, LENGTHS), "all"],
+                "times faster": speed["reference"] / speed["here"],
+                "with loads": speed["both, reference"] / speed["both, here"],
+            }
+        ),
+        pd.DataFrame([{"run": name} | summarise(results) for name, results in found.items()]),
+    )
+
+
+def summarise(results: list[dict]) -> dict:
+    """Return mean gains at every length, and the mean over texts of the longest solved prefix (0 for none)."""
+    gains = {f"gain at {n} (nats)": statistics.mean(by["gains"]) for n, by in zip(LENGTHS, results, strict=True)}
+    solved = torch.tensor([by["accuracies"] for by in results]) >= SOLVED_ACCURACY
+    longest = (solved * torch.tensor(LENGTHS).unsqueeze(1)).amax(dim=0)
+    return gains | {
+        "solved": f"{int(solved.sum())} of {solved.numel()}",
+        "capacity (tokens)": longest.double().mean().item(),
+    }
 
 
 def main(
     n_steps: Annotated[int, typer.Option(help="Most steps of every text.")] = 500,
-    n_texts: Annotated[int, typer.Option(help="Texts of every length.")] = 32,
+    n_texts: Annotated[int, typer.Option(help="Texts, each cut to every length.")] = 32,
     n_repeats: int = 3,
 ) -> None:
     """Print two tables: with fixed steps, and with the published stopping rule on."""
     torch.set_num_threads(2)
     lm = load_lm(MODEL)
+    ids = sample_texts(lm, n_texts, max(LENGTHS))
     for name, rule in (("fixed steps", NEVER), ("stopping at accuracy 1", STOPPING_RULES["kuratov2025"])):
-        print(f"{name}\n\n{to_markdown(compare(lm, n_texts, n_steps, n_repeats, rule))}\n", flush=True)
+        speed, found = compare(lm, ids, n_steps, n_repeats, rule)
+        print(f"{name}\n\n{to_markdown(speed)}\n\n{to_markdown(found)}\n", flush=True)
 
 
 if __name__ == "__main__":
