@@ -1,7 +1,7 @@
 """Running the cases of a sweep on Ray: a cluster that is there, or this machine alone.
 
-Each worker crams a part of each group of cases and sends every record as soon as it has it; this process stores them.
-When a worker dies, what it had not sent is given to another.
+Each worker takes its share of every group of cases and sends each record as soon as it has it; this process stores
+them. When a worker dies, what it had not sent is given to another.
 """
 
 import contextlib
@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import ray
+import torch
 from ray.exceptions import RayError, RayTaskError
 
 from .config import Sweep
-from .engine import PlannedCase, group_cases, run_cases
+from .engine import PlannedCase, run_cases
 from .errors import InputError
 from .lm import FrozenLM, load_lm
 
@@ -37,15 +38,15 @@ def run_on_ray(
     ``address`` is that of a cluster ("auto", "host:port"); without one, Ray is started on this machine. Each task takes
     ``num_cpus`` and ``num_gpus`` (by default 1 where the cluster has any, fractions share one); there are as many tasks
     at a time as the cluster has room for. Raises InputError where it has none, where a worker's weights are not those
-    of ``lm``, and for a part that has killed its worker three times in a row.
+    of ``lm``, and for a share that has killed its worker three times in a row.
     """
     with _connect(address):
-        resources = ray.cluster_resources()
-        num_gpus = (1 if resources.get("GPU") else 0) if num_gpus is None else num_gpus
-        n_workers = _count_workers(resources, num_cpus, num_gpus)
-        # Ray's own retries would begin a part anew, and its records come in another order then; see _collect.
-        task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)(_run_part)
-        start = functools.partial(task.remote, sweep, lm.fingerprint, "cuda" if num_gpus else "cpu")
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        num_gpus = int(any(node.get("GPU") for node in nodes)) if num_gpus is None else num_gpus
+        n_workers = _count_workers(nodes, num_cpus, num_gpus)
+        # Ray's own retries would begin a share anew, and its records come in another order then; see _collect.
+        task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)(_run_share)
+        start = functools.partial(task.remote, sweep, lm.fingerprint, num_gpus)
         yield from _collect(start, _divide(cases, n_workers), on_step)
 
 
@@ -71,25 +72,31 @@ def _connect(address):
         ray.shutdown()
 
 
-def _count_workers(resources, num_cpus, num_gpus):
-    for name, asked in (("CPU", num_cpus), ("GPU", num_gpus)):
-        if asked > resources.get(name, 0):
-            raise InputError(
-                f"a task asks for {asked:g} {name}, the cluster has {resources.get(name, 0):g}; ask for less"
-            )
-    rooms = [resources[name] // asked for name, asked in (("CPU", num_cpus), ("GPU", num_gpus)) if asked]
-    return int(min(rooms, default=1))
+def _count_workers(nodes, num_cpus, num_gpus):
+    # A task runs on one machine, so what counts is the room on each.
+    if num_gpus > 1:
+        raise InputError(f"a task asks for {num_gpus:g} GPU and can use one; ask for 1 or less")
+    asked = {name: number for name, number in (("CPU", num_cpus), ("GPU", num_gpus)) if number}
+    if not asked:
+        raise InputError("a task asks for no CPU and no GPU; ask for one of them")
+    n_workers = sum(int(min(node.get(name, 0) // number for name, number in asked.items())) for node in nodes)
+    if not n_workers:
+        wanted = " and ".join(f"{number:g} {name}" for name, number in asked.items())
+        most = {name: max((node.get(name, 0) for node in nodes), default=0) for name in asked}
+        there = " and ".join(f"{number:g} {name}" for name, number in most.items())
+        raise InputError(f"a task asks for {wanted}, no machine of the cluster has more than {there}; ask for less")
+    return n_workers
 
 
 def _divide(cases, n_workers):
-    # Every worker gets its share of each group; the longest texts, which take longest, come first.
-    groups = sorted(group_cases(cases).values(), key=lambda group: -group[0].n_tokens)
-    parts = [group[worker::n_workers] for group in groups for worker in range(n_workers)]
-    return [part for part in parts if part]
+    # Dealt like cards, so that every worker has its share of each group, the longest texts, which take longest, first.
+    # Once and for all: on a GPU every task is a process that loads the model anew.
+    cases = sorted(cases, key=lambda case: (-case.n_tokens, case.config.protocol, case.config.n_mem))
+    return [cases[worker::n_workers] for worker in range(min(n_workers, len(cases)))]
 
 
-def _collect(start, parts, on_step):
-    running = {start(part): ({case.key: case for case in part}, 0) for part in parts}
+def _collect(start, shares, on_step):
+    running = {start(share): ({case.key: case for case in share}, 0) for share in shares}
     while running:
         (stream,), _ = ray.wait(list(running), num_returns=1)
         remaining, n_failures = running.pop(stream)
@@ -114,8 +121,10 @@ def _collect(start, parts, on_step):
         yield record, vectors
 
 
-def _run_part(sweep, fingerprint, device, cases):
-    lm = _load(sweep.model, device)
+def _run_share(sweep, fingerprint, num_gpus, cases):
+    if 0 < num_gpus < 1:  # or one worker would take the memory that another one counts on
+        torch.cuda.set_per_process_memory_fraction(num_gpus)
+    lm = _load(sweep.model, "cuda" if num_gpus else "cpu")
     if lm.fingerprint != fingerprint:
         raise InputError(f"{sweep.model.name} has other weights on {ray.util.get_node_ip_address()}; copy them there")
     yield from run_cases(sweep, lm, cases)
@@ -123,5 +132,5 @@ def _run_part(sweep, fingerprint, device, cases):
 
 @functools.cache
 def _load(model, device):
-    # once in the life of a worker
+    # once in the life of a worker, which on CPUs outlives its share
     return load_lm(**model.model_dump(), device=device)

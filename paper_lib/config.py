@@ -110,6 +110,7 @@ class CaseConfig(Settings):
     """The unit of work: everything that its result depends on. Two cases with one key are the same measurement."""
 
     weights: str = Field(description="sha256 of the weight files, or hub id and commit")
+    text_id: str
     ids_sha256: str
     length: Positive
     n_mem: Positive
@@ -120,6 +121,12 @@ class CaseConfig(Settings):
     autocast: str | None
     storage: str
     seed: int
+
+    @property
+    def columns(self) -> dict:
+        """Return all fields as columns of a record, those of the optimiser as ``optimiser_*``."""
+        optimiser = {f"optimiser_{name}": value for name, value in self.optimiser.model_dump().items()}
+        return self.model_dump(mode="json", exclude={"optimiser"}) | optimiser
 
     @property
     def run_key(self) -> str:

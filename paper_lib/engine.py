@@ -69,7 +69,31 @@ def plan_cases(sweep: Sweep, lm: FrozenLM) -> list[PlannedCase]:
             samples = [tokenize(text, lm.tokenizer, length, special_tokens=protocol.special_tokens) for text in texts]
             for n_mem in sweep.n_mem:
                 planned += [_plan_case(sweep, lm, protocol, rule, n_mem, sample) for sample in samples]
-    return list({case.key: case for case in planned}.values())  # texts that begin alike may be the same case
+    return planned
+
+
+def find_waiting(sweep: Sweep, lm: FrozenLM, store: Store) -> list[PlannedCase]:
+    """Return the cases of a sweep that the store does not have, shortest first.
+
+    Raises what ``plan_cases`` does, and InputError where the store has a text, length, n_mem and protocol of the sweep
+    with other settings: frozen under one name, both would count as one experiment.
+    """
+    planned = plan_cases(sweep, lm)
+    cells = {(case.sample.text_id, *_group_of(case.config)): case for case in planned}
+    stored = store.index()
+    for key, *cell in stored[["key", "text_id", "length", "n_mem", "protocol"]].itertuples(index=False):
+        case = cells.get(tuple(cell))
+        if case and case.key != key:
+            before, now = store.get(key)[0], case.config.columns
+            changes = [
+                f"{name} {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name) != now[name]
+            ]
+            raise InputError(
+                f"{store.folder} holds cases with other settings ({'; '.join(changes) or 'of an earlier version'}); "
+                "give the sweep another name, or delete that folder"
+            )
+    keys = set(stored["key"])
+    return [case for case in planned if case.key not in keys]
 
 
 def run_sweep(
@@ -89,7 +113,7 @@ def run_sweep(
     stored record.
     """
     lm = load_lm(**sweep.model.model_dump(), device=device)
-    waiting = [planned for planned in plan_cases(sweep, lm) if planned.key not in store]
+    waiting = find_waiting(sweep, lm, store)
     on_plan(waiting)
     for record, vectors in (run or run_cases)(sweep, lm, waiting, on_step):
         store.put(record, vectors)
@@ -109,7 +133,7 @@ def group_cases(planned: list[PlannedCase]) -> dict[tuple[int, int, str], list[P
     """Return the cases that can share a batch, by (length, n_mem, protocol), in the order they are given."""
     groups = defaultdict(list)
     for case in planned:
-        groups[case.config.length, case.config.n_mem, case.config.protocol].append(case)
+        groups[_group_of(case.config)].append(case)
     return dict(groups)
 
 
@@ -211,9 +235,14 @@ def _decode_ids(lm, record, vectors):
     return find_protocol(record["protocol"]).decode(lm, inputs, given, int(record["length"]), cached=True)[0]
 
 
+def _group_of(config):
+    return config.length, config.n_mem, config.protocol
+
+
 def _plan_case(sweep, lm, protocol, rule, n_mem, sample):
     config = CaseConfig(
         weights=lm.fingerprint,
+        text_id=sample.text_id,
         ids_sha256=hash_ids(sample.ids),
         length=len(sample.ids),
         n_mem=n_mem,
@@ -276,17 +305,15 @@ def _make_record(sweep, lm, protocol, planned, crammed, baseline, ladder) -> dic
     return {
         "key": planned.key,
         "model": sweep.model.name,
-        "revision": sweep.model.revision,
+        "revision": lm.commit,
         "d_embed": lm.d_embed,
         "vocab_size": lm.vocab_size,
         "n_parameters": lm.n_parameters,
         "source": sweep.texts.label,
-        "text_id": sample.text_id,
         "cluster_id": sample.cluster_id,
         "text_sha256": sample.sha256,
         "text_bytes": sample.text_bytes,
-        **config.model_dump(mode="json", exclude={"optimiser"}),
-        **{f"optimiser_{name}": value for name, value in config.optimiser.model_dump().items()},
+        **config.columns,
         "status": "exact" if ladder["exact"] else crammed.status,
         "n_steps": crammed.n_steps,
         "n_targets": crammed.n_targets,

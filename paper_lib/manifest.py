@@ -6,6 +6,7 @@ The format is that of ``sha256sum``, so ``cd data && sha256sum --check MANIFEST.
 import hashlib
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -73,9 +74,16 @@ def read_csv(path: Path, data: Path = DATA, **options) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(read_bytes(path, data)), **options)
 
 
-def write_manifest(data: Path = DATA) -> Path:
-    """Hash every file under ``data`` and write the manifest in one step; return its path."""
-    lines = [f"{_sha256(p.read_bytes())}  {p.relative_to(data).as_posix()}\n" for p in _data_files(data)]
+def write_manifest(data: Path = DATA, changed: Iterable[Path] | None = None) -> Path:
+    """Hash files under ``data`` and write the manifest in one step; return its path.
+
+    Those ``changed`` are hashed and the others keep the hashes they have, so that a damaged one is still found; without
+    ``changed``, or where there is no manifest yet, all are hashed.
+    """
+    digests = {} if changed is None or not (data / MANIFEST_NAME).is_file() else _parse(data)
+    for path in changed if digests else _data_files(data):
+        digests[path.relative_to(data).as_posix()] = _sha256(path.read_bytes())
+    lines = [f"{digests[name]}  {name}\n" for name in sorted(digests)]
     temporary = data / f".{MANIFEST_NAME}.{os.getpid()}.partial"
     temporary.write_text("".join(lines))
     temporary.replace(data / MANIFEST_NAME)

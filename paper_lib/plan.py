@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 
 from .config import Sweep
-from .engine import group_cases, plan_cases
-from .errors import unknown_name
+from .engine import find_waiting, group_cases
+from .errors import InputError, unknown_name
 from .lm import FrozenLM
 from .memory import Protocol, find_protocol
 from .optimize import AdamW, Case, StoppingRule, fill_batch, optimize
@@ -43,9 +43,8 @@ def compute_plan(sweep: Sweep, lm: FrozenLM, store: Store, gpu: str | None = Non
     """
     if gpu and gpu not in PEAK_FLOPS:
         raise unknown_name("GPU", gpu, PEAK_FLOPS)
-    waiting = [planned for planned in plan_cases(sweep, lm) if planned.key not in store]
     rows = []
-    for (length, n_mem, protocol), group in group_cases(waiting).items():
+    for (length, n_mem, protocol), group in group_cases(find_waiting(sweep, lm, store)).items():
         token_steps = len(group) * group[0].n_tokens * sweep.optimiser.max_steps
         row = {
             "protocol": protocol,
@@ -86,6 +85,8 @@ def time_step(
     settings = dataclasses.replace(settings, max_steps=MOST_STEPS)
     with contextlib.suppress(Enough):
         list(optimize(lm, protocol, cases, settings, NEVER, batch_size=len(cases), storage=storage, on_step=on_step))
+    if len(ticks) < 3:
+        raise InputError("no loss is finite, so there is nothing to time; use float32 or bfloat16")
     return statistics.median(later - earlier for earlier, later in itertools.pairwise(ticks[1:]))
 
 

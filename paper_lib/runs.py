@@ -1,7 +1,7 @@
 """The run store: one case, one file; written whole or not at all; frozen into data/ for everybody to read.
 
 A file of the working store (build/runs/<sweep>/<key>.safetensors) holds the vectors and, in its header, the record as
-JSON with the vectors' hash. A case that is there is never run again; a file that is damaged is named, not skipped.
+JSON with the hashes of both. A case that is there is never run again; a file that is damaged is named, not skipped.
 Beside the files an index has one line for each case, so that a sweep can be counted without opening them.
 Freezing gathers a sweep into one Parquet table and one safetensors file under data/, and hashes them in the manifest.
 """
@@ -28,7 +28,7 @@ from .tables import write_bytes
 RUNS = DATA / "runs"
 VECTORS = DATA / "vectors"
 VECTOR, SUFFIX = "vectors", ".safetensors"
-INDEX_COLUMNS = ["key", "protocol", "n_mem", "length", "status", "exact"]
+INDEX_COLUMNS = ["key", "text_id", "protocol", "n_mem", "length", "status", "exact"]
 
 
 class Store:
@@ -53,7 +53,9 @@ class Store:
     def put(self, record: dict, vectors: np.ndarray) -> None:
         """Store a record (with its ``key``) and its vectors (n_mem, d_embed) in one step."""
         record = record | {"vectors_sha256": _hash(vectors)}
-        content = save({VECTOR: vectors}, metadata={"record": json.dumps(record, sort_keys=True)})
+        text = json.dumps(record, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        content = save({VECTOR: vectors}, metadata={"record": text, "record_sha256": digest})
         write_bytes(self.path(record["key"]), content)
         self._append_to_index([record])
 
@@ -62,12 +64,14 @@ class Store:
         path = self.path(key)
         try:
             with safe_open(path, framework="np") as file:
-                record, vectors = json.loads(file.metadata()["record"]), file.get_tensor(VECTOR)
+                metadata, vectors = file.metadata(), file.get_tensor(VECTOR)
+            text, record = metadata["record"], json.loads(metadata["record"])
+            said = record["key"], record["vectors_sha256"], metadata["record_sha256"]
         except FileNotFoundError:
             raise InputError(f"{path} is missing; run the sweep again to make it") from None
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
             raise InputError(f"{path} is damaged; delete it and run the sweep again") from None
-        if record.get("key") != key or record.get("vectors_sha256") != _hash(vectors):
+        if said != (key, _hash(vectors), hashlib.sha256(text.encode()).hexdigest()):
             raise InputError(f"{path} does not hold what it says; delete it and run the sweep again")
         return record, vectors
 
@@ -124,6 +128,12 @@ def freeze(store: Store, data: Path = DATA) -> tuple[Path, Path]:
                 f"prove it on a CPU: python -m paper_lib freeze {name}"
             )
     frame = pd.DataFrame([record for record, _ in cases]).sort_values("key", ignore_index=True)
+    twice = frame[frame.duplicated(["source", "text_id", "protocol", "n_mem", "length"])]
+    if len(twice):
+        raise InputError(
+            f"{store.folder} holds text {twice['text_id'].iloc[0]} twice at length {twice['length'].iloc[0]}, with "
+            "other settings; delete the folder and run the sweep again, or run each setting under a name of its own"
+        )
     kept = set(select_kept(frame)["key"])
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
@@ -131,7 +141,7 @@ def freeze(store: Store, data: Path = DATA) -> tuple[Path, Path]:
     table, vectors = data / "runs" / f"{name}.parquet", data / "vectors" / f"{name}.safetensors"
     write_bytes(vectors, save(tensors))
     write_bytes(table, buffer.getvalue())
-    write_manifest(data)
+    write_manifest(data, changed=(table, vectors))
     return table, vectors
 
 

@@ -8,7 +8,9 @@ entered in ``SOURCES``.
 
 import gzip
 import hashlib
+import itertools
 import random
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +52,7 @@ def draw_texts(settings, n_texts: int, seed: int) -> list[Text]:
     """Return ``n_texts`` texts of a source (see config.Texts); InputError when the source has fewer."""
     if settings.source not in SOURCES:
         raise unknown_name("text source", settings.source, SOURCES)
-    texts = list(SOURCES[settings.source](settings, n_texts, seed))[:n_texts]
+    texts = list(itertools.islice(SOURCES[settings.source](settings, n_texts, seed), n_texts))
     if len(texts) < n_texts:
         raise InputError(f"source {settings.label} has {len(texts)} texts, the sweep asks for {n_texts}; lower n_texts")
     return texts
@@ -151,5 +153,7 @@ def _draw_chunk(book, n_words, draw):
 
 
 def _read(path):
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return raw.decode()
+    try:
+        return (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode()
+    except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
+        raise InputError(f"cannot read {path}: {error}; give text in UTF-8, plain or gzipped") from None

@@ -10,7 +10,7 @@ import ray
 from tiny import save_tiny_model
 
 from paper_lib import engine
-from paper_lib.cluster import run_on_ray
+from paper_lib.cluster import _count_workers, _divide, run_on_ray
 from paper_lib.config import Sweep
 from paper_lib.errors import InputError
 from paper_lib.lm import load_lm
@@ -68,7 +68,7 @@ def assert_same(store, other):
 
 def kill_a_worker():
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        if path.read_bytes().startswith(b"ray::_run_part"):
+        if path.read_bytes().startswith(b"ray::_run_share"):
             os.kill(int(path.parent.name), signal.SIGKILL)
             return True
     return False
@@ -100,11 +100,35 @@ def test_what_a_killed_worker_had_not_sent_is_run_by_another(cluster, sweep, loc
     assert_same(store, local)
 
 
-def test_a_part_that_always_kills_its_worker_ends_in_one_line(cluster, sweep, tmp_path):
+def test_a_share_that_always_kills_its_worker_ends_in_one_line(cluster, sweep, tmp_path):
     lm = load_lm(sweep.model.name, dtype="float64")
     (case, *_) = engine.plan_cases(sweep, lm)
     with pytest.raises(InputError, match="a worker died 3 times .* what was finished is stored"):
         list(run_on_ray(sweep, lm, [Deadly(**vars(case))]))
+
+
+def test_workers_are_counted_machine_by_machine():
+    nodes = [{"CPU": 8, "GPU": 2}, {"CPU": 8, "GPU": 2}, {"CPU": 3}]
+    assert _count_workers(nodes, 1, 0) == 19
+    assert _count_workers(nodes, 1, 1) == 4
+    assert _count_workers(nodes, 1, 0.5) == 8
+    assert _count_workers(nodes, 8, 1) == 2
+    assert _count_workers(nodes, 2, 0) == 9
+    with pytest.raises(InputError, match="asks for 16 CPU, no machine of the cluster has more than 8 CPU"):
+        _count_workers(nodes, 16, 0)
+
+
+@pytest.mark.parametrize("n_workers", [1, 3, 5, 40])
+def test_every_worker_gets_its_share_of_every_length(sweep, n_workers):
+    lm = load_lm(sweep.model.name, dtype="float64")
+    cases = engine.plan_cases(sweep, lm)
+    shares = _divide(cases, n_workers)
+    assert sorted(case.key for share in shares for case in share) == sorted(case.key for case in cases)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    for share in shares:
+        assert [case.n_tokens for case in share] == sorted((case.n_tokens for case in share), reverse=True)
+        if n_workers <= 4:
+            assert {(case.config.length, case.config.n_mem) for case in share} == {(2, 1), (2, 2), (6, 1), (6, 2)}
 
 
 def test_errors_of_workers_are_told_here(cluster, sweep):
@@ -113,8 +137,10 @@ def test_errors_of_workers_are_told_here(cluster, sweep):
     other = dataclasses.replace(lm, fingerprint="sha256:other")
     for options, message in (
         ({"lm": other}, "has other weights on .*; copy them there"),
-        ({"num_cpus": 64}, "a task asks for 64 CPU, the cluster has 2; ask for less"),
-        ({"num_gpus": 1}, "a task asks for 1 GPU, the cluster has 0; ask for less"),
+        ({"num_cpus": 64}, "a task asks for 64 CPU, no machine of the cluster has more than 2 CPU; ask for less"),
+        ({"num_gpus": 1}, "a task asks for 1 CPU and 1 GPU, no machine .* more than 2 CPU and 0 GPU; ask for less"),
+        ({"num_gpus": 2}, "a task asks for 2 GPU and can use one; ask for 1 or less"),
+        ({"num_cpus": 0}, "a task asks for no CPU and no GPU"),
     ):
         with pytest.raises(InputError, match=message):
             list(run_on_ray(**({"sweep": sweep, "lm": lm, "cases": cases} | options)))

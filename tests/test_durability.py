@@ -15,7 +15,7 @@ from paper_lib import manifest, runs
 from paper_lib.errors import InputError
 from paper_lib.paths import DATA, ROOT
 
-RECORD = {"protocol": "strict", "n_mem": 1, "length": 4, "status": "exact", "exact": True}
+RECORD = {"text_id": "t", "protocol": "strict", "n_mem": 1, "length": 4, "status": "exact", "exact": True}
 
 
 @pytest.fixture

@@ -1,17 +1,24 @@
 """Sweeps from settings to stored records: complete, resumable, shared, and clear about bad input before any work."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 from safetensors.numpy import save
-from tiny import CONFIGS, save_tiny_model
+from tiny import CONFIGS, save_overflowing_model, save_tiny_model
 from transformers import BertConfig, BertLMHeadModel
 
 from paper_lib import capacity, config, engine, manifest, memory, optimize, runs, texts
 from paper_lib.errors import InputError
 from paper_lib.lm import load_lm
+from paper_lib.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -130,19 +137,88 @@ def test_whatever_decides_the_result_changes_the_key(settings, change):
         assert not keys & changed
 
 
+def test_texts_that_begin_alike_are_cases_of_their_own(settings, store):
+    settings |= {"lengths": [2], "n_mem": [1]}
+    settings["texts"]["texts"] = ["a cat", "a cow"]
+    n, records = run(settings, store)
+    assert n == len(store.index()) == 4
+    assert {record["text_id"] for record in records} == {"strings-0", "strings-1"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("optimiser.lr", 0.2, r"optimiser_lr 0\.1, now 0\.2"),
+        ("model.dtype", "float32", "dtype 'float64', now 'float32'"),
+        ("texts.texts", ["a cat sat on the hat", "a dog did that"], "ids_sha256 .*, now"),
+    ],
+)
+def test_other_settings_under_the_same_name_are_refused(settings, store, path, value, says):
+    run(settings, store)
+    before = list(store)
+    put(settings, path, value)
+    with pytest.raises(InputError, match=f"holds cases with other settings .*{says}.*give the sweep another name"):
+        run(settings, store)
+    assert list(store) == before
+
+
+def test_a_text_measured_twice_under_other_settings_is_not_frozen(settings, store, tmp_path):
+    settings |= {"lengths": [2], "n_mem": [1]}
+    run(settings, store)
+    record, vectors = store.get(next(iter(store)))
+    store.put(record | {"key": "0" * 64, "optimiser_lr": 0.2}, vectors)
+    with pytest.raises(InputError, match="holds text strings-. twice at length 2"):
+        runs.freeze(store, tmp_path)
+
+
+def test_a_model_from_the_hub_is_known_by_its_commit(settings, tmp_path):
+    # the hub's own cache, filled by hand, and nothing else to be reached
+    commit = "0123456789abcdef" * 2 + "01234567"
+    cache = tmp_path / "models--someone--tiny"
+    shutil.copytree(settings["model"]["name"], cache / "snapshots" / commit)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    settings |= {"model": {"name": "someone/tiny"}, "lengths": [2], "n_mem": [1], "protocols": ["strict"]}
+    (tmp_path / "sweep.yml").write_text(yaml.safe_dump(settings))
+    code = """
+import json, sys
+from pathlib import Path
+from paper_lib import config, engine, runs
+store = runs.Store("tiny", Path(sys.argv[2]))
+engine.run_sweep(config.load_sweep(Path(sys.argv[1])), store)
+record, vectors = store.get(next(iter(store)))
+print(json.dumps([record["weights"], record["revision"], engine._load_same(engine.load_lm, record).commit]))
+"""
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", code, str(tmp_path / "sweep.yml"), str(tmp_path / "runs")]
+    result = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    assert json.loads(result.stdout) == [f"someone/tiny@{commit}", commit, commit]
+
+
 def test_other_weights_change_the_key(settings, tmp_path):
     other = save_tiny_model(tmp_path / "other", intermediate_size=32)
     fingerprints = {load_lm(name).fingerprint for name in (settings["model"]["name"], other)}
     assert len(fingerprints) == 2
 
 
-@pytest.mark.parametrize("damage", [b"", b"no safetensors", None])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"no safetensors",
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        lambda content: content.replace(b'\\"n_steps\\": ', b'\\"n_steps\\": 1'),
+        lambda content: content.replace(b"strings-0", b"strings-1").replace(b"strings-1", b"strings-2"),
+    ],
+    ids=["empty", "other format", "a bit of a vector", "a digit of the record", "a word of the record"],
+)
 def test_a_damaged_file_is_named_with_the_way_out(settings, store, damage):
     settings["lengths"] = [2]
     run(settings, store)
     path = store.path(next(iter(store)))
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage is None else damage)
+    damaged = damage(path.read_bytes())
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
     with pytest.raises(InputError, match=f"{path.name} .*delete it and run the sweep again"):
         store.get(path.stem)
     with pytest.raises(InputError, match=path.name):
@@ -208,6 +284,26 @@ def test_frozen_runs_come_back_as_cases(settings, store, tmp_path):
     before = {p.name: p.read_bytes() for p in data.rglob("*") if p.is_file()}
     runs.freeze(store, data)
     assert before == {p.name: p.read_bytes() for p in data.rglob("*") if p.is_file()}
+
+
+def test_freezing_does_not_bless_what_else_has_changed(settings, store, tmp_path):
+    settings["lengths"] = [2]
+    run(settings, store)
+    (tmp_path / "published.csv").write_text("x\n12\n")
+    manifest.write_manifest(tmp_path)
+    (tmp_path / "published.csv").write_text("x\n13\n")
+    runs.freeze(store, tmp_path)
+    (problem,) = manifest.check_manifest(tmp_path)
+    assert "published.csv" in problem
+
+
+def test_a_loss_that_is_never_finite_is_kept_as_a_result(settings, store, tmp_path):
+    settings |= {"lengths": [2], "n_mem": [1]}
+    settings["model"] |= {"name": save_overflowing_model(tmp_path / "model"), "dtype": "float16"}
+    n, records = run(settings, store)
+    assert [record["status"] for record in records] == ["diverged"] * n
+    runs.freeze(store, tmp_path / "data")
+    capacity.check_cases(runs.load_runs(tmp_path / "data"))
 
 
 def test_frozen_tables_are_checked_against_the_manifest(settings, store, tmp_path):
@@ -308,6 +404,28 @@ def test_hub_source_reads_a_local_data_set(tmp_path):
     rows.to_parquet(tmp_path / "train.parquet")
     source = config.HubTexts(source="hub", path=str(tmp_path), column="body", label="local")
     assert [text.text for text in texts.draw_texts(source, 2, seed=0)] == ["Three. Four.", "Six."]
+
+
+def test_no_more_texts_are_read_than_asked_for(monkeypatch):
+    def endless(source, n_texts, seed):
+        number = 0
+        while True:
+            yield texts.Text(str(number), "c", "a b c")
+            number += 1
+            assert number <= n_texts
+
+    monkeypatch.setitem(texts.SOURCES, "strings", endless)
+    assert len(texts.draw_texts(config.StringTexts(source="strings", texts=("x",)), 3, seed=0)) == 3
+
+
+@pytest.mark.parametrize(
+    "content", [("a.txt", "naïve".encode("latin-1")), ("a.txt.gz", b"no gzip")], ids=["latin-1", "gz"]
+)
+def test_a_book_that_cannot_be_read_is_named(tmp_path, content):
+    name, raw = content
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(InputError, match=f"cannot read .*{name}: .*; give text in UTF-8"):
+        texts.read_folder(tmp_path)
 
 
 def test_tokens_are_cut_on_the_right_and_hashed(model):
@@ -415,7 +533,19 @@ def test_a_model_that_brings_its_own_code_is_refused(tmp_path):
         load_lm(str(tmp_path))
 
 
-@pytest.mark.parametrize("device", ["abacus", "cuda:99"])
+@pytest.mark.parametrize(("name", "content"), [("tokenizer.json", None), ("model.safetensors", b"cut off")])
+def test_a_model_with_a_missing_or_damaged_file_is_told_in_one_line(model, tmp_path, name, content):
+    shutil.copytree(model, tmp_path / "broken")
+    for path in (tmp_path / "broken").glob(f"{name.split('.')[0]}*"):
+        path.unlink()
+    if content:
+        (tmp_path / "broken" / name).write_bytes(content)
+    with pytest.raises(InputError, match="cannot load .*broken: .*; give a hub id or a folder") as error:
+        load_lm(str(tmp_path / "broken"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99", "meta", "mps"])
 def test_a_device_that_is_not_there_is_told_in_one_line(model, device):
     with pytest.raises(InputError, match=f"cannot compute on device '{device}'; this torch has: cpu"):
         load_lm(model, device=device)

@@ -1,7 +1,7 @@
 """What a sweep will cost, counted by hand."""
 
 import pytest
-from tiny import make_lm, save_tiny_model
+from tiny import make_lm, save_overflowing_model, save_tiny_model
 
 from paper_lib import config, engine, plan, runs
 from paper_lib.errors import InputError
@@ -59,6 +59,13 @@ def test_a_gpu_is_planned_at_its_stated_rate(sweep, tmp_path):
     assert table["memory_gb"].isna().all()
     with pytest.raises(InputError, match="unknown GPU 'abacus'; choose from: a100, h100, h200"):
         plan.compute_plan(sweep, lm, store, gpu="abacus")
+
+
+def test_a_model_without_a_finite_loss_cannot_be_timed(sweep, tmp_path):
+    name = save_overflowing_model(tmp_path / "overflowing")
+    sweep = sweep.model_copy(update={"model": config.Model(name=name, dtype="float16")})
+    with pytest.raises(InputError, match="no loss is finite, so there is nothing to time; use float32"):
+        plan.compute_plan(sweep, load_lm(name, dtype="float16"), runs.Store("planned", tmp_path))
 
 
 def test_matrices_are_counted_in_every_style():

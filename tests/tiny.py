@@ -62,6 +62,14 @@ def random_ids(n_cases: int, length: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(2, VOCAB_SIZE, (n_cases, length), generator=torch.Generator().manual_seed(seed))
 
 
+def save_overflowing_model(folder):
+    """Write a model like ``save_tiny_model`` whose logits overflow in float16; return the folder's path."""
+    model = AutoModelForCausalLM.from_pretrained(save_tiny_model(folder))
+    model.lm_head.weight.data *= 1e6
+    model.save_pretrained(folder)
+    return str(folder)
+
+
 def save_tiny_model(folder, **changes):
     """Write a tiny trained-looking Llama with a byte-level tokenizer in the hub's format; return the folder's path."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
