@@ -6,6 +6,7 @@ takes a tidy frame and column names, draws on the axes it is given and returns t
 """
 
 import io
+import itertools
 from pathlib import Path
 
 import matplotlib
@@ -184,17 +185,18 @@ def plot_intervals(
 def plot_scaling(data: pd.DataFrame, *, x: str, y: str, low=None, high=None, hue: str = "model", ax):
     """Draw a quantity over the number of vectors on log axes, with proportional growth from the first, dashed.
 
-    One line per ``hue``, labelled for a legend, in the colour of its ``family`` or, of an unknown family, in one of its
-    own. The columns ``low`` and ``high`` give it a band.
+    One line per ``hue``, labelled for a legend, in the colour of its ``family`` or, of an unknown family or one with
+    several lines, in one of its own. The columns ``low`` and ``high`` give it a band.
     """
     _check(data, [x, y, hue, "family"] + [low, high] * bool(low), ax)
-    others = iter(SERIES_STYLES)
+    others = itertools.cycle(SERIES_STYLES)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     for (name, origin), group in data.dropna(subset=[y]).groupby([hue, "origin"], sort=False):
         group = group.sort_values(x)
         family = _family(group["family"].iloc[0])
-        style = next(others) if family == "other" else _family_style(family)
+        alone = data.loc[data["family"] == group["family"].iloc[0], hue].nunique() == 1
+        style = _family_style(family) if alone and family != "other" else next(others)
         colour, first = style["color"], group.iloc[0]
         ax.plot(group[x], first[y] * group[x] / first[x], color=colour, linewidth=0.8, linestyle=(0, (3, 2)))
         if low:

@@ -4,6 +4,7 @@ Everything is computed sweep by sweep, so that two sweeps of one model never mix
 intervals are 95 %, bootstrap over ``cluster_id``.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -24,25 +25,43 @@ from .runs import load_runs
 from .stats import Interval, bootstrap_clusters, weighted_mean
 
 FACTS = ["name", "family", "d_model", "vocab_size", "vector_bytes"]
+SETTINGS = ["weights", "stopping", "dtype", "autocast", "storage", "seed"]  # and optimiser_*
 CRITERIA = {"paper": "mean_tf_accuracy>=0.99", "exact": "free_greedy_decoding"}
 
 
 def load_cases(data: Path = DATA) -> pd.DataFrame:
     """Return all frozen runs as cases, with the ``name`` and ``family`` that tables and figures show.
 
-    A model of the paper keeps its name there, any other has the last part of its hub id or folder. Where two sweeps
-    measured the same thing (model, source, n_mem, protocol), the name says which sweep it was.
+    A model of the paper keeps its name there, any other has the last part of its hub id or folder, or all of it where
+    two models end alike. Where a model was run with several settings under one protocol, the name says which; where two
+    sweeps measured the same thing (model, source, n_mem, protocol, settings), it says which sweep.
     """
     cases = load_runs(data)
     known = load_models().set_index("model")
-    short = cases["model"].astype(str).str.rstrip("/").str.rsplit("/", n=1).str[-1]
+    whole = cases["model"].astype(str).str.rstrip("/")
+    short = whole.str.rsplit("/", n=1).str[-1]
+    if len(cases):
+        short = short.where(whole.groupby(short).transform("nunique") == 1, whole)
     cases["name"] = cases["model"].map(known["name"]).fillna(short)
     cases["family"] = cases["model"].map(known["family"]).fillna("other")
-    if len(cases):
-        shared = cases.groupby(GROUP_COLUMNS)["sweep"].transform("nunique") > 1
-        cases["name"] = cases["name"].where(~shared, cases["name"] + " (" + cases["sweep"] + ")")
-        cases = cases.rename(columns={"d_embed": "d_model"})
-    return cases
+    if cases.empty:
+        return cases
+    for _, runs in list(cases.groupby(["model", "protocol"])):
+        cases.loc[runs.index, "name"] += _describe_settings(runs)
+    for _, runs in list(cases.groupby(["name", "protocol"])):
+        if (runs.groupby(GROUP_COLUMNS)["sweep"].nunique() > 1).any():
+            cases.loc[runs.index, "name"] += " (" + runs["sweep"] + ")"
+    return cases.rename(columns={"d_embed": "d_model"})
+
+
+def _describe_settings(runs):
+    # What these runs of one model and protocol do not share, in words; nothing where they share everything.
+    settings = [c for c in runs.columns if c in SETTINGS or c.startswith("optimiser_")]
+    differing = [c for c in settings if runs[c].nunique(dropna=False) > 1]
+    words = [
+        f"{c.removeprefix('optimiser_')} " + runs[c].astype(str).str.removeprefix("sha256:").str[:12] for c in differing
+    ]
+    return " (" + functools.reduce(lambda left, right: left + ", " + right, words) + ")" if words else ""
 
 
 def compute_by_sweep(compute: Callable[[pd.DataFrame], pd.DataFrame], cases: pd.DataFrame) -> pd.DataFrame:
@@ -94,6 +113,7 @@ def _summarise(group, n_resamples, seed):
     sizes = group[["length", "text_bytes"]].where(group["exact"].astype(bool), 0)
     longest = sizes.assign(cluster=group["cluster_id"]).groupby(group["text_id"]).max()
     failed = select_first_failed_length(group, "exact")
+    failed = failed.dropna(subset=["ce_lm_nats", "ce_mem_nats"])  # a loss that was never finite
     gains = failed["ce_lm_nats"] - failed["ce_mem_nats"]
     return {
         "n_texts": len(longest),

@@ -114,8 +114,8 @@ def _parse_line(line):
 def freeze(store: Store, data: Path = DATA) -> tuple[Path, Path]:
     """Write all records of a store to data/runs/<sweep>.parquet, the vectors worth keeping to data/vectors, hash both.
 
-    Kept are the vectors that ``select_kept`` names. Raises InputError for an empty store, a damaged file, or a record
-    that claims exactness without having been measured on a CPU.
+    Kept are the vectors that ``select_kept`` names. Raises InputError for a store that is empty or holds only a part of
+    its texts somewhere, a damaged file, or a record that claims exactness without having been measured on a CPU.
     """
     cases = [store.get(key) for key in store]
     name = store.folder.name
@@ -134,6 +134,9 @@ def freeze(store: Store, data: Path = DATA) -> tuple[Path, Path]:
             f"{store.folder} holds text {twice['text_id'].iloc[0]} twice at length {twice['length'].iloc[0]}, with "
             "other settings; delete the folder and run the sweep again, or run each setting under a name of its own"
         )
+    texts = frame.groupby(["source", "protocol", "n_mem", "length"])["text_id"].agg(set)
+    if unfinished := sum(len(frame["text_id"].unique()) - len(there) for there in texts):
+        raise InputError(f"{store.folder} is not finished, {unfinished} cases are missing; run the sweep again first")
     kept = set(select_kept(frame)["key"])
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
@@ -160,6 +163,9 @@ def load_runs(data: Path = DATA) -> pd.DataFrame:
     cases = pd.concat(frames, ignore_index=True).assign(origin="measured")
     for column, total in (("paper_ce_lm_nats", "ce_lm_nats"), ("paper_ce_mem_nats", "ce_mem_min_nats")):
         cases[column] = paper_cross_entropy(cases[total], cases["n_targets"], cases["length"])
+    # The published criterion looks at the best step, as it was computed there; the ladder measures anew, in fp32.
+    cases = cases.rename(columns={"tf_accuracy": "ladder_tf_accuracy"})
+    cases["tf_accuracy"] = cases["n_correct_mem"] / cases["n_targets"]
     return cases[CASE_COLUMNS + [column for column in cases.columns if column not in CASE_COLUMNS]]
 
 

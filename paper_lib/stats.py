@@ -16,6 +16,7 @@ from .capacity import GROUP_COLUMNS
 from .errors import InputError, require_columns
 
 CONFIDENCE_LEVEL = 0.95
+CROSS_ENTROPIES = ["paper_ce_lm_nats", "paper_ce_mem_nats"]
 
 
 @dataclass(frozen=True)
@@ -190,15 +191,12 @@ def compute_entropy_test(cases: pd.DataFrame, *, cluster: str = "text_id", n_res
     ``auc_diff`` is their difference, ``auc_within_length`` the first over pairs of equal length (.5 = entropy tells
     nothing beyond length). On the unsolved cases, with x the cross-entropy before and y after (paper convention, nats):
     ``slope1_b_nats`` and ``slope1_r2`` of y = x - b and ``slope_free`` of least squares (1 = the gain is constant).
-    Quantities that need lengths are null where any is unknown. Intervals resample ``cluster`` within a model.
+    Quantities that need lengths are null where any is unknown; cases without a finite cross-entropy are left out.
+    Intervals resample ``cluster`` within a model.
     """
-    require_columns(
-        cases,
-        [*GROUP_COLUMNS, "solved", "length", "paper_ce_lm_nats", "paper_ce_mem_nats", cluster],
-        "cases",
-    )
+    require_columns(cases, [*GROUP_COLUMNS, "solved", "length", *CROSS_ENTROPIES, cluster], "cases")
     rows = []
-    for key, group in cases.groupby(GROUP_COLUMNS, sort=True):
+    for key, group in cases.dropna(subset=CROSS_ENTROPIES).groupby(GROUP_COLUMNS, sort=True):
         rows.append(dict(zip(GROUP_COLUMNS, key, strict=True)) | _entropy_test(group, cluster, n_resamples, seed))
     return pd.DataFrame(rows, columns=ENTROPY_TEST_COLUMNS)
 
@@ -208,10 +206,11 @@ def compute_slopes(cases: pd.DataFrame, *, cluster: str = "text_id", n_resamples
 
     ``pooled`` is the free slope of ``compute_entropy_test``; ``within`` lets every length have its own intercept;
     ``beyond`` takes only lengths at which no case is solved, where no gain is capped by the text's own entropy. Each
-    with ``_low`` and ``_high``; null where fewer than three cases are left. 1 means that the gain is constant.
+    with ``_low`` and ``_high``; null where fewer than three cases are left. 1 means that the gain is constant. Cases
+    without a length or a finite cross-entropy are left out.
     """
     rows = []
-    for key, group in cases.dropna(subset=["length"]).groupby(GROUP_COLUMNS):
+    for key, group in cases.dropna(subset=["length", *CROSS_ENTROPIES]).groupby(GROUP_COLUMNS):
         unsolved = group[~group["solved"].astype(bool)]
         solved_lengths = group.loc[group["solved"].astype(bool), "length"].unique()
         beyond = unsolved[~unsolved["length"].isin(solved_lengths)]

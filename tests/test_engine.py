@@ -171,6 +171,13 @@ def test_a_text_measured_twice_under_other_settings_is_not_frozen(settings, stor
         runs.freeze(store, tmp_path)
 
 
+def test_an_unfinished_sweep_is_not_frozen(settings, store, tmp_path):
+    run(settings, store)
+    store.path(next(iter(store))).unlink()
+    with pytest.raises(InputError, match="is not finished, 1 cases are missing; run the sweep again first"):
+        runs.freeze(store, tmp_path)
+
+
 def test_a_model_from_the_hub_is_known_by_its_commit(settings, tmp_path):
     # the hub's own cache, filled by hand, and nothing else to be reached
     commit = "0123456789abcdef" * 2 + "01234567"

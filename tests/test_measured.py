@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from paper_lib import capacity, measured, runs
+from paper_lib import capacity, measured, runs, stats
 from paper_lib.manifest import write_manifest
 from paper_lib.published import CAPACITY_COLUMNS
 
@@ -58,6 +58,45 @@ def test_two_sweeps_of_one_thing_stay_apart_and_say_which_they_are(data):
     assert dict(held["exact_tokens_mean"]) == {"toy": 4, "toy-fast": 0}
 
 
+def test_settings_that_differ_are_in_the_name_and_one_setting_is_one_curve(data):
+    settings = {"optimiser_lr": 0.05, "storage": "float16", "autocast": None}
+    for sweep, n_mem, change in (("toy", 1, {}), ("toy-x4", 4, {}), ("fast", 1, {"optimiser_lr": 0.1})):
+        frozen_cases().assign(n_mem=n_mem, **(settings | change)).to_parquet(data / "runs" / f"{sweep}.parquet")
+    write_manifest(data)
+    names = measured.load_cases(data).groupby("sweep")["name"].unique().str.join("")
+    assert dict(names) == {"toy": "toy (lr 0.05)", "toy-x4": "toy (lr 0.05)", "fast": "toy (lr 0.1)"}
+
+
+def test_models_that_end_alike_have_their_whole_names(data):
+    frozen_cases("your/toy").to_parquet(data / "runs" / "yours.parquet")
+    write_manifest(data)
+    assert set(measured.load_cases(data)["name"]) == {"my/toy", "your/toy"}
+
+
+def test_the_published_criterion_looks_at_the_best_step(data):
+    # what was found in bf16 may be another thing in fp32
+    frozen_cases().assign(tf_accuracy=0.25).to_parquet(data / "runs" / "toy.parquet")
+    write_manifest(data)
+    cases = measured.load_cases(data)
+    assert (cases["tf_accuracy"] == cases["n_correct_mem"] / cases["n_targets"]).all()
+    assert set(cases["ladder_tf_accuracy"]) == {0.25}
+
+
+def test_a_loss_that_was_never_finite_leaves_the_other_cases_their_numbers(data):
+    cases = measured.load_cases(data)
+    lost = cases["text_id"].eq("b@5") & cases["length"].eq(16)
+    cases.loc[lost, ["ce_mem_nats", "ce_mem_min_nats", "paper_ce_mem_nats"]] = math.nan
+    (row,) = measured.compute_capacities(cases, n_resamples=50, seed=0).to_dict("records")
+    assert row["info_gain_nats_mean"] == pytest.approx(3)
+    assert row["exact_tokens_mean"] == 4
+    table = measured.compute_capacity_table(cases, measured.compute_capacities(cases, n_resamples=0, seed=0))
+    assert table["info_gain_nats_mean"].notna().all()
+    for compute in (stats.compute_entropy_test, stats.compute_slopes):
+        whole, left = (compute(frame, n_resamples=50, seed=0) for frame in (cases, cases[~lost]))
+        pd.testing.assert_frame_equal(whole, left)
+        assert len(left) == 1
+
+
 def test_capacities_are_those_counted_by_hand(data):
     (row,) = measured.compute_capacities(measured.load_cases(data), n_resamples=500, seed=0).to_dict("records")
     assert row["exact_tokens_mean"] == (8 + 4 + 0) / 3
@@ -106,7 +145,7 @@ def test_exact_capacity_is_the_same_by_either_way(data):
 
 
 def test_the_repositorys_own_runs_are_complete():
-    cases = runs.load_runs()
+    cases = runs.load_runs().query("model == 'data/models/novels-5m'")
     grids = cases.groupby(["sweep", *capacity.GROUP_COLUMNS])
     assert (grids["text_id"].nunique() >= 32).all()
     assert (grids["length"].nunique() == 4).all()
