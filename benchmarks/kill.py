@@ -1,8 +1,8 @@
 """A sweep killed again and again, finished by two writers at once, against the same sweep left in peace.
 
 Each process is stopped, asked what it is doing, and killed with SIGKILL: mostly a random moment after it has stored
-something new, now and then while it starts or writes. At the end every case must be there once and say what it says
-without the kills. Linux or macOS.
+something new, now and then while it starts or writes. The next one goes on in the middle of the cases. At the end
+every case must be there once and say what it says without the kills. Linux or macOS.
 """
 
 import json
@@ -23,8 +23,8 @@ import torch
 import typer
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from paper_lib import engine
 from paper_lib.config import Sweep
-from paper_lib.engine import run_sweep
 from paper_lib.paths import ROOT
 from paper_lib.runs import Store
 from paper_lib.tables import to_markdown
@@ -36,6 +36,7 @@ MAY_DIFFER = {"wall_seconds", "vectors_sha256"}  # the hash changes with the las
 FORK = get_context("fork")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 torch.set_num_threads(1)
+engine.SECONDS_BETWEEN_HALFWAY = 0.02
 
 
 class WatchedStore(Store):
@@ -81,7 +82,7 @@ def start(sweep: Sweep, root: Path):
         def cramming(_):
             phase.value = PHASES.index("cramming")
 
-        run_sweep(sweep, WatchedStore(sweep.name, root, phase), on_plan=cramming)
+        engine.run_sweep(sweep, WatchedStore(sweep.name, root, phase), on_plan=cramming)
 
     process = FORK.Process(target=work)
     process.start()
@@ -111,6 +112,11 @@ def kill_once(sweep: Sweep, root: Path, aim: str, delay_seconds: float) -> str |
     return at
 
 
+def count_halfway(folder: Path) -> int:
+    """Return how many cases of a store were left in the middle."""
+    return len(list(folder.glob("*.halfway")))
+
+
 def compare(sweep: Sweep, root: Path, straight: Path) -> dict:
     """Return how the killed sweep differs from the one left in peace."""
     killed, peaceful = Store(sweep.name, root), Store(sweep.name, straight)
@@ -129,6 +135,7 @@ def compare(sweep: Sweep, root: Path, straight: Path) -> dict:
         "missing": len(set(peaceful) - set(killed)),
         "too many": len(set(killed) - set(peaceful)),
         "partial files": len([path for path in killed.folder.iterdir() if path.suffix == ".partial"]),
+        "left halfway": count_halfway(killed.folder),
         "other status": n_status,
         "exact": exact[0],
         "exact in peace": exact[1],
@@ -139,7 +146,7 @@ def compare(sweep: Sweep, root: Path, straight: Path) -> dict:
 
 def kill_and_continue(n_kills: int, dtype: str, seed: int = 0) -> dict:
     """Return what became of a sweep whose processes were killed ``n_kills`` times."""
-    draw, phases = random.Random(seed), Counter()
+    draw, phases, n_resumed = random.Random(seed), Counter(), 0
     with tempfile.TemporaryDirectory() as folder:
         root, straight = Path(folder) / "killed", Path(folder) / "straight"
         sweep = make_sweep(Path(folder) / "model", 8 * n_kills, dtype)
@@ -149,6 +156,7 @@ def kill_and_continue(n_kills: int, dtype: str, seed: int = 0) -> dict:
             if at is None:
                 raise RuntimeError("the sweep was over before the last kill; give it more cases")
             phases[at] += 1
+            n_resumed += count_halfway(root / sweep.name)
         n_left = 8 * n_kills - len(list(Store(sweep.name, root)))
         finishers = [start(sweep, root)[0] for _ in range(2)]
         finishers.append(start(sweep, straight)[0])
@@ -157,6 +165,7 @@ def kill_and_continue(n_kills: int, dtype: str, seed: int = 0) -> dict:
         if any(process.exitcode for process in finishers):
             raise RuntimeError("a process that was left in peace failed")
         kills = {"weights": dtype, "kills": n_kills} | {f"while {phase}": phases[phase] for phase in PHASES}
+        kills["resumed"] = n_resumed
         stored = {"cases": 8 * n_kills, "stored": len(list(Store(sweep.name, root))), "by two writers": n_left}
         return kills | stored | compare(sweep, root, straight)
 

@@ -1,10 +1,11 @@
 """Running the cases of a sweep on Ray: a cluster that is there, or this machine alone.
 
-Each worker takes its share of every group of cases and sends each record as soon as it has it; this process stores
-them. When a worker dies, what it had not sent is given to another.
+Each worker takes its share of every group of cases and sends each record as soon as it has it, and now and then the
+state of those that are not finished; this process stores them. When a worker dies, another goes on from what it sent.
 """
 
 import contextlib
+import dataclasses
 import functools
 import os
 import socket
@@ -19,8 +20,9 @@ from .config import Sweep
 from .engine import PlannedCase, run_cases
 from .errors import InputError
 from .lm import FrozenLM, load_lm
+from .optimize import Halfway
 
-MAX_FAILURES = 3  # of a part in a row, without a record in between
+MAX_FAILURES = 3  # of a share in a row, without anything sent in between
 
 
 def run_on_ray(
@@ -32,8 +34,8 @@ def run_on_ray(
     address: str | None = None,
     num_cpus: float = 1,
     num_gpus: float | None = None,
-) -> Iterator[tuple[dict, np.ndarray]]:
-    """Cram the texts of ``cases`` on a Ray cluster; yield record and vectors of each as soon as it is finished.
+) -> Iterator[tuple[dict, np.ndarray] | Halfway]:
+    """Cram the texts of ``cases`` on a Ray cluster; yield what ``run_cases`` yields.
 
     ``address`` is that of a cluster ("auto", "host:port"); without one, Ray is started on this machine. Each task takes
     ``num_cpus`` and ``num_gpus`` (by default 1 where the cluster has any, fractions share one); there are as many tasks
@@ -101,7 +103,7 @@ def _collect(start, shares, on_step):
         (stream,), _ = ray.wait(list(running), num_returns=1)
         remaining, n_failures = running.pop(stream)
         try:
-            record, vectors = ray.get(next(stream))
+            result = ray.get(next(stream))
         except StopIteration:
             continue
         except RayTaskError as error:  # raised by our own code over there
@@ -115,10 +117,15 @@ def _collect(start, shares, on_step):
             if remaining:
                 running[start(list(remaining.values()))] = remaining, n_failures + 1
             continue
-        case = remaining.pop(record["key"])
         running[stream] = remaining, 0
-        on_step(case.n_tokens * record["n_steps"])
-        yield record, vectors
+        if isinstance(result, Halfway):
+            case = remaining[result.case.key]
+            remaining[case.key] = dataclasses.replace(case, state=result.state)
+            n_steps = remaining[case.key].n_steps_done
+        else:
+            case, n_steps = remaining.pop(result[0]["key"]), result[0]["n_steps"]
+        on_step(case.n_tokens * (n_steps - case.n_steps_done))
+        yield result
 
 
 def _run_share(sweep, fingerprint, num_gpus, cases):

@@ -1,5 +1,6 @@
 """Running a sweep, from its settings to stored records. Killed at any moment, it goes on where it was."""
 
+import dataclasses
 import functools
 import hashlib
 import importlib.metadata
@@ -19,7 +20,17 @@ from .config import CaseConfig, Sweep, hash_ids
 from .errors import InputError
 from .lm import FrozenLM, load_lm
 from .memory import Protocol, find_protocol
-from .optimize import SAFE_MARGIN, AdamW, Case, Crammed, find_stopping_rule, measure, optimize, run_in_parts
+from .optimize import (
+    SAFE_MARGIN,
+    AdamW,
+    Case,
+    Crammed,
+    Halfway,
+    find_stopping_rule,
+    measure,
+    optimize,
+    run_in_parts,
+)
 from .paths import DATA
 from .runs import Store, load_runs, load_vectors, select_kept
 from .texts import TextSample, draw_texts, tokenize
@@ -27,14 +38,16 @@ from .texts import TextSample, draw_texts, tokenize
 PACKAGES = ("torch", "transformers", "tokenizers")
 FULL_PRECISION = (torch.float32, torch.float64)
 STEPS_BETWEEN_CHECKS = 10  # on a GPU, which runs ahead of Python in between
+SECONDS_BETWEEN_HALFWAY = 60  # what a killed run has to do again of a long case
 
 
 @dataclass(frozen=True)
 class PlannedCase:
-    """A case with all it takes to run it."""
+    """A case with all it takes to run it, and the optimiser's ``state`` where an earlier run left it."""
 
     config: CaseConfig
     sample: TextSample
+    state: dict[str, Tensor] | None = dataclasses.field(default=None, repr=False)
 
     @property
     def key(self) -> str:
@@ -44,6 +57,11 @@ class PlannedCase:
     def n_tokens(self) -> int:
         """How many tokens a step takes through the model, vectors included."""
         return self.config.length - 1 + self.config.n_mem
+
+    @property
+    def n_steps_done(self) -> int:
+        """How many steps an earlier run has taken."""
+        return int(self.state["n_steps"]) if self.state else 0
 
 
 def plan_cases(sweep: Sweep, lm: FrozenLM) -> list[PlannedCase]:
@@ -73,7 +91,7 @@ def plan_cases(sweep: Sweep, lm: FrozenLM) -> list[PlannedCase]:
 
 
 def find_waiting(sweep: Sweep, lm: FrozenLM, store: Store) -> list[PlannedCase]:
-    """Return the cases of a sweep that the store does not have, shortest first.
+    """Return the cases of a sweep that the store does not have, shortest first, each with the state it was left in.
 
     Raises what ``plan_cases`` does, and InputError where the store has a text, length, n_mem and protocol of the sweep
     with other settings: frozen under one name, both would count as one experiment.
@@ -93,7 +111,7 @@ def find_waiting(sweep: Sweep, lm: FrozenLM, store: Store) -> list[PlannedCase]:
                 "give the sweep another name, or delete that folder"
             )
     keys = set(stored["key"])
-    return [case for case in planned if case.key not in keys]
+    return [_resume(case, store) for case in planned if case.key not in keys]
 
 
 def run_sweep(
@@ -101,7 +119,7 @@ def run_sweep(
     store: Store,
     *,
     device: str = "cpu",
-    run: Callable[..., Iterator[tuple[dict, np.ndarray]]] | None = None,
+    run: Callable[..., Iterator[tuple[dict, np.ndarray] | Halfway]] | None = None,
     on_plan: Callable[[list[PlannedCase]], None] = lambda cases: None,
     on_step: Callable[[int], None] = lambda token_steps: None,
     on_case: Callable[[dict], None] = lambda record: None,
@@ -115,7 +133,11 @@ def run_sweep(
     lm = load_lm(**sweep.model.model_dump(), device=device)
     waiting = find_waiting(sweep, lm, store)
     on_plan(waiting)
-    for record, vectors in (run or run_cases)(sweep, lm, waiting, on_step):
+    for result in (run or run_cases)(sweep, lm, waiting, on_step):
+        if isinstance(result, Halfway):
+            store.put_halfway(result.case.key, {name: values.numpy() for name, values in result.state.items()})
+            continue
+        record, vectors = result
         store.put(record, vectors)
         on_case(record)
     return len(waiting)
@@ -123,8 +145,11 @@ def run_sweep(
 
 def run_cases(
     sweep: Sweep, lm: FrozenLM, cases: list[PlannedCase], on_step: Callable[[int], None] = lambda token_steps: None
-) -> Iterator[tuple[dict, np.ndarray]]:
-    """Cram the texts of ``cases`` in this process; yield record and vectors of each as soon as it is finished."""
+) -> Iterator[tuple[dict, np.ndarray] | Halfway]:
+    """Cram the texts of ``cases`` in this process; yield record and vectors of each as soon as it is finished.
+
+    Now and then those that are not finished are yielded as ``Halfway``, to go on from when this process is killed.
+    """
     for group in group_cases(cases).values():
         yield from _run_group(sweep, lm, group, on_step)
 
@@ -239,6 +264,13 @@ def _group_of(config):
     return config.length, config.n_mem, config.protocol
 
 
+def _resume(case, store):
+    state = store.get_halfway(case.key)
+    return (
+        case if state is None else dataclasses.replace(case, state={k: torch.from_numpy(v) for k, v in state.items()})
+    )
+
+
 def _plan_case(sweep, lm, protocol, rule, n_mem, sample):
     config = CaseConfig(
         weights=lm.fingerprint,
@@ -257,11 +289,13 @@ def _plan_case(sweep, lm, protocol, rule, n_mem, sample):
     return PlannedCase(config, sample)
 
 
-def _run_group(sweep, lm, group, on_step) -> Iterator[tuple[dict, np.ndarray]]:
+def _run_group(sweep, lm, group, on_step) -> Iterator[tuple[dict, np.ndarray] | Halfway]:
     # Cases of one group, or of a part of it, as records and vectors, as soon as they are finished.
     by_key, config = {planned.key: planned for planned in group}, group[0].config
     protocol, rule = find_protocol(config.protocol), find_stopping_rule(config.stopping)
-    cases = [Case(planned.key, torch.tensor(planned.sample.ids), planned.config.n_mem) for planned in group]
+    cases = [
+        Case(planned.key, torch.tensor(planned.sample.ids), planned.config.n_mem, planned.state) for planned in group
+    ]
     storage, n_tokens = getattr(torch, config.storage), group[0].n_tokens
     finished = optimize(
         lm,
@@ -272,9 +306,13 @@ def _run_group(sweep, lm, group, on_step) -> Iterator[tuple[dict, np.ndarray]]:
         batch_size=sweep.batch_size,
         storage=storage,
         check_every=1 if lm.device.type == "cpu" else STEPS_BETWEEN_CHECKS,
+        seconds_between_halfway=SECONDS_BETWEEN_HALFWAY,
         on_step=lambda progress: on_step(len(progress["loss"]) * n_tokens),
     )
     for crammed in finished:
+        if isinstance(crammed[0], Halfway):
+            yield from (halfway for halfway in crammed)  # Ray sends into generators, which a list's iterator is not
+            continue
         planned = [by_key[result.case.key] for result in crammed]
         for record, result in zip(_make_records(sweep, lm, protocol, planned, crammed), crammed, strict=True):
             yield record, result.vectors.to(storage).numpy()

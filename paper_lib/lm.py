@@ -1,8 +1,10 @@
 """A frozen causal language model: loaded, checked, asked for logits. Only here are transformers' models known."""
 
+import contextlib
 import dataclasses
 import hashlib
 import math
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +21,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file, extract_commit_hash, logging
+from transformers.utils.import_utils import is_mambapy_available
 
 from .errors import InputError
 from .paths import ROOT
@@ -31,6 +34,7 @@ enable_progress_bars()
 # By default torch rounds the inputs of convolutions (Mamba has some) to 10 bits on GPUs; fp32 is to mean fp32.
 torch.backends.cudnn.conv.fp32_precision = "ieee"
 
+CUDA_KERNELS = ("mamba_ssm", "causal_conv1d")
 WEIGHT_FILES = ("*.safetensors", "config.json", "tokenizer.json")
 
 
@@ -164,9 +168,10 @@ def load_lm(
     try:
         revision = revision if folder.is_dir() else _find_commit(name, revision)
         options = {"revision": revision, "trust_remote_code": False}
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=getattr(torch, dtype), use_safetensors=True, **options
-        ).to(device)
+        with _kernels_for(device):
+            model = AutoModelForCausalLM.from_pretrained(
+                name, dtype=getattr(torch, dtype), use_safetensors=True, **options
+            ).to(device)
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
     except torch.OutOfMemoryError:
         raise InputError(f"{name} in {dtype} does not fit on {device}; use bfloat16 or a smaller model") from None
@@ -180,6 +185,9 @@ def load_lm(
 def freeze(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, fingerprint: str) -> FrozenLM:
     """Return ``model`` as a FrozenLM: eval mode, no gradients to weights; InputError if it looks ahead (encoders)."""
     model.eval().requires_grad_(False)
+    for module in model.modules():
+        if hasattr(module, "use_mambapy"):  # Mamba's recurrence in one scan, not position after position
+            module.use_mambapy = is_mambapy_available()
     model.generation_config = GenerationConfig()  # some models come with penalties; greedy is to mean the argmax
     embedding = model.get_input_embeddings()
     vocab_size = embedding.num_embeddings
@@ -199,6 +207,20 @@ def freeze(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = N
     )
     _check_causal(lm)
     return dataclasses.replace(lm, plain_head=_has_plain_head(lm))
+
+
+@contextlib.contextmanager
+def _kernels_for(device):
+    # When transformers first builds a Mamba, it takes the CUDA kernels if they are installed, for a CPU too.
+    hidden = {} if torch.device(device).type == "cuda" else {name: sys.modules.get(name) for name in CUDA_KERNELS}
+    sys.modules.update(dict.fromkeys(hidden))  # None: not to be imported
+    try:
+        yield
+    finally:
+        for name, module in hidden.items():
+            del sys.modules[name]
+            if module:
+                sys.modules[name] = module
 
 
 def _check_device(device):

@@ -73,11 +73,15 @@ def find_stopping_rule(name: str) -> StoppingRule:
 
 @dataclass(frozen=True)
 class Case:
-    """One text to cram: its tokens (pos,), the number of vectors, and the key that its random start depends on."""
+    """One text to cram: its tokens (pos,), the number of vectors, and the key that its random start depends on.
+
+    ``state`` is where an earlier run left it (see ``Halfway``).
+    """
 
     key: str
     ids: Tensor
     n_mem: int = 1
+    state: dict[str, Tensor] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,14 @@ class Crammed:
     wall_seconds: float
 
 
+@dataclass(frozen=True)
+class Halfway:
+    """A case that is being crammed, with all it takes to go on: vectors, moments, counters, the best so far."""
+
+    case: Case
+    state: dict[str, Tensor] = field(repr=False)
+
+
 def optimize(
     lm: FrozenLM,
     protocol: Protocol,
@@ -112,17 +124,19 @@ def optimize(
     batch_size: int | None = None,
     storage: torch.dtype | None = None,
     check_every: int = 1,
+    seconds_between_halfway: float = math.inf,
     on_step: Callable[[dict[str, Tensor]], None] = lambda progress: None,
-) -> Iterator[list[Crammed]]:
+) -> Iterator[list[Crammed] | list[Halfway]]:
     """Optimise the vectors of ``cases`` (all of one length and one n_mem), yielding at once those that are finished.
 
     ``batch_size`` rows at a time, by default as many as keep the device busy; where memory runs out, half as many go
     through the model at once. ``storage`` is the precision to which vectors are rounded before they are measured and
     kept, by default none; the moves add up unrounded. Every ``check_every`` steps the device is asked which rows have
     finished; a finished row stands still, so the results do not depend on it, but a GPU need not wait each step.
-    ``on_step`` sees what each step measured.
+    Every ``seconds_between_halfway`` those that are not finished are yielded too, so that they can go on from there
+    when this process is killed. ``on_step`` sees what each step measured.
     """
-    waiting, running, rows = deque(cases), [], {}
+    waiting, running, rows, halfway_at = deque(cases), [], {}, time.perf_counter()
     if waiting and not batch_size:
         batch_size = fill_batch(lm.device, len(waiting[0].ids) - 1 + waiting[0].n_mem)
     check_again = lm.autocast is not None and rule.without_autocast
@@ -147,6 +161,9 @@ def optimize(
             yield [_finish(case, rows, i, protocol) for i, case in enumerate(running) if status[i]]
             running = [case for case, finished in zip(running, status, strict=True) if not finished]
             rows = {name: values[rows["status"] == RUNNING] for name, values in rows.items()}
+        if running and time.perf_counter() - halfway_at > seconds_between_halfway:
+            yield _copy_rows(running, rows)
+            halfway_at = time.perf_counter()
 
 
 def fill_batch(device: torch.device, n_tokens: int) -> int:
@@ -215,6 +232,9 @@ def _measure_with_gradient(lm, protocol, vectors, ids):
 
 
 def _start(lm, case):
+    if case.state:
+        state = {"ids": case.ids} | case.state
+        return {name: values.to(lm.device).unsqueeze(0) for name, values in state.items()}
     vectors = initial_vectors(lm, case).unsqueeze(0)
     one = torch.zeros(1, dtype=torch.float64, device=lm.device)
     return {
@@ -232,6 +252,11 @@ def _start(lm, case):
         "status": one.long() + RUNNING,
         "seconds": one,
     }
+
+
+def _copy_rows(running, rows):
+    here = {name: values.cpu() for name, values in rows.items() if name != "ids"}
+    return [Halfway(case, {name: values[i].clone() for name, values in here.items()}) for i, case in enumerate(running)]
 
 
 def _round(vectors, storage):

@@ -45,7 +45,8 @@ def compute_plan(sweep: Sweep, lm: FrozenLM, store: Store, gpu: str | None = Non
         raise unknown_name("GPU", gpu, PEAK_FLOPS)
     rows = []
     for (length, n_mem, protocol), group in group_cases(find_waiting(sweep, lm, store)).items():
-        token_steps = len(group) * group[0].n_tokens * sweep.optimiser.max_steps
+        n_steps = sum(sweep.optimiser.max_steps - case.n_steps_done for case in group)
+        token_steps = group[0].n_tokens * n_steps
         row = {
             "protocol": protocol,
             "n_mem": n_mem,
@@ -58,7 +59,8 @@ def compute_plan(sweep: Sweep, lm: FrozenLM, store: Store, gpu: str | None = Non
             rate = PEAK_FLOPS[gpu][sweep.model.autocast or sweep.model.dtype]
             row |= {"hours": row["flops"] / rate / 3600, "memory_gb": math.nan}
         else:
-            row |= _measure(sweep, lm, group)
+            seconds, memory_bytes = _measure(sweep, lm, group)
+            row |= {"hours": n_steps * seconds / 3600, "memory_gb": memory_bytes / 1e9}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -91,7 +93,7 @@ def time_step(
 
 
 def _measure(sweep, lm, group):
-    # Time a batch as the sweep will run it, and the smaller last one.
+    # Seconds of a step of one case, from a batch as the sweep will run it and the smaller last one; peak memory so far.
     n_rows = min(sweep.batch_size or fill_batch(lm.device, group[0].n_tokens), len(group))
     cases = [Case(planned.key, torch.tensor(planned.sample.ids), planned.config.n_mem) for planned in group]
     settings, protocol = AdamW(**sweep.optimiser.model_dump()), find_protocol(group[0].config.protocol)
@@ -105,4 +107,4 @@ def _measure(sweep, lm, group):
         if lm.device.type == "cuda"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )
-    return {"hours": seconds * sweep.optimiser.max_steps / 3600, "memory_gb": peak / 1e9}
+    return seconds / len(group), peak

@@ -26,7 +26,7 @@ class SweepProgress:
     def plan(self, cases: list) -> None:
         """Expect ``cases`` (see engine.PlannedCase)."""
         self.n_tokens = {case.key: case.n_tokens for case in cases}
-        total = self.max_steps * sum(self.n_tokens.values())
+        total = sum(case.n_tokens * (self.max_steps - case.n_steps_done) for case in cases)
         self._bar = tqdm(desc=self.name, total=total, unit=" token-steps", unit_scale=True, dynamic_ncols=True)
 
     def step(self, token_steps: int) -> None:

@@ -32,7 +32,8 @@ COMPLETE_RANDOM_PANELS = (
 CAPACITY_COLUMNS = [
     "origin", "model", "source", "n_mem", "protocol", "convention", "criterion", "decoding_capacity_tokens",
     "token_gain_mean", "token_gain_std", "info_gain_nats_mean", "info_gain_nats_std", "info_gain_bits_mean",
-    "exact_tokens_mean", "exact_bytes_mean", "vector_bytes", "text_bytes_per_vector", "capacity_how", "n_texts", "sweep",
+    "exact_tokens_mean", "exact_bytes_mean", "vector_bytes", "text_bytes_per_vector", "capacity_how", "n_texts",
+    "sweep",
 ]  # fmt: skip
 
 

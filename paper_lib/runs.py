@@ -2,7 +2,8 @@
 
 A file of the working store (build/runs/<sweep>/<key>.safetensors) holds the vectors and, in its header, the record as
 JSON with the hashes of both. A case that is there is never run again; a file that is damaged is named, not skipped.
-Beside the files an index has one line for each case, so that a sweep can be counted without opening them.
+Beside the files an index has one line for each case, so that a sweep can be counted without opening them. A case that
+is still being crammed has a file <key>.halfway with the optimiser's state, from which a killed run goes on.
 Freezing gathers a sweep into one Parquet table and one safetensors file under data/, and hashes them in the manifest.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from .capacity import CASE_COLUMNS, paper_cross_entropy
 from .errors import InputError
@@ -27,7 +28,7 @@ from .tables import write_bytes
 
 RUNS = DATA / "runs"
 VECTORS = DATA / "vectors"
-VECTOR, SUFFIX = "vectors", ".safetensors"
+VECTOR, SUFFIX, HALFWAY_SUFFIX = "vectors", ".safetensors", ".halfway"
 INDEX_COLUMNS = ["key", "text_id", "protocol", "n_mem", "length", "status", "exact"]
 
 
@@ -58,6 +59,7 @@ class Store:
         content = save({VECTOR: vectors}, metadata={"record": text, "record_sha256": digest})
         write_bytes(self.path(record["key"]), content)
         self._append_to_index([record])
+        self._halfway(record["key"]).unlink(missing_ok=True)
 
     def get(self, key: str) -> tuple[dict, np.ndarray]:
         """Return record and vectors of a stored case; InputError names a damaged file and the way out."""
@@ -75,6 +77,24 @@ class Store:
             raise InputError(f"{path} does not hold what it says; delete it and run the sweep again")
         return record, vectors
 
+    def put_halfway(self, key: str, state: dict[str, np.ndarray]) -> None:
+        """Keep the state of a case that is not finished, until it is stored."""
+        if key not in self:  # another process may have finished it meanwhile
+            content = save(state)
+            write_bytes(self._halfway(key), hashlib.sha256(content).digest() + content)
+
+    def get_halfway(self, key: str) -> dict[str, np.ndarray] | None:
+        """Return the state a case was left in, None for one that was not begun; InputError names a damaged file."""
+        path = self._halfway(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        digest, state = content[: hashlib.sha256().digest_size], content[hashlib.sha256().digest_size :]
+        if digest != hashlib.sha256(state).digest():
+            raise InputError(f"{path} is damaged; delete it, and its case begins anew")
+        return load(state)
+
     def __iter__(self) -> Iterator[str]:
         """Yield the keys of all stored cases, sorted."""
         names = (entry.name for entry in os.scandir(self.folder))
@@ -90,6 +110,9 @@ class Store:
             self._append_to_index(new)
         known |= {record["key"]: record for record in new}
         return pd.DataFrame([known[key] for key in keys], columns=INDEX_COLUMNS)
+
+    def _halfway(self, key):
+        return self.folder / f"{key}{HALFWAY_SUFFIX}"
 
     @property
     def _index(self):

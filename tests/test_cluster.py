@@ -9,8 +9,10 @@ import pytest
 import ray
 from tiny import save_tiny_model
 
+from paper_lib import cluster as on_cluster
 from paper_lib import engine
 from paper_lib.cluster import _count_workers, _divide, run_on_ray
+from paper_lib.cluster import _run_share as run_share
 from paper_lib.config import Sweep
 from paper_lib.errors import InputError
 from paper_lib.lm import load_lm
@@ -28,6 +30,12 @@ def _die_unless(here, config, sample):
     if os.getpid() != here:
         os.kill(os.getpid(), signal.SIGKILL)
     return Deadly(config, sample)
+
+
+def run_share_and_tell_all(*arguments):
+    """Work like ``cluster._run_share``, and send every state of every case."""
+    engine.SECONDS_BETWEEN_HALFWAY = 0
+    yield from run_share(*arguments)
 
 
 TIMING_AND_PLACE = {"wall_seconds", "device", "vectors_sha256"}
@@ -68,7 +76,7 @@ def assert_same(store, other):
 
 def kill_a_worker():
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        if path.read_bytes().startswith(b"ray::_run_share"):
+        if path.read_bytes().startswith((b"ray::_run_share", b"ray::run_share")):
             os.kill(int(path.parent.name), signal.SIGKILL)
             return True
     return False
@@ -98,6 +106,25 @@ def test_what_a_killed_worker_had_not_sent_is_run_by_another(cluster, sweep, loc
     assert sum(killed) == 2
     assert n == 16
     assert_same(store, local)
+
+
+def test_a_killed_workers_cases_go_on_where_they_were(cluster, sweep, local, tmp_path, monkeypatch):
+    monkeypatch.setattr(on_cluster, "_run_share", run_share_and_tell_all)
+    store, steps, killed = Store("ray", tmp_path), [], []
+    put_halfway = store.put_halfway
+
+    def kill_now_and_then(key, state):
+        put_halfway(key, state)
+        if int(state["n_steps"]) % 50 == 49 and len(killed) < 4:
+            killed.append(kill_a_worker())
+
+    monkeypatch.setattr(store, "put_halfway", kill_now_and_then)
+    assert engine.run_sweep(sweep, store, run=run_on_ray, on_step=steps.append) == 16
+    assert sum(killed) >= 2
+    assert_same(store, local)
+    assert not list(store.folder.glob("*.halfway"))
+    records = [store.get(key)[0] for key in store]
+    assert sum(steps) == sum(r["n_steps"] * (r["length"] - 1 + r["n_mem"]) for r in records)
 
 
 def test_a_share_that_always_kills_its_worker_ends_in_one_line(cluster, sweep, tmp_path):

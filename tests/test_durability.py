@@ -35,6 +35,8 @@ def test_twenty_kills_and_two_writers_lose_and_double_nothing():
     assert told["while cramming"] >= 12
     assert told["stored"] == told["cases"] == 160
     assert told["by two writers"] > 0
+    assert told["resumed"] >= 20
+    assert told["left halfway"] == 0
     assert told["missing"] == told["too many"] == told["other status"] == 0
     assert told["fields off by"] < 1e-6
     assert told["vectors off by"] < 1e-6
@@ -53,6 +55,28 @@ def test_a_full_disk_is_told_in_one_line_and_loses_nothing(store):
     assert not list(store.folder.glob(".*.partial"))
     put(store, "b")
     assert list(store.index()["key"]) == ["a", "b"]
+
+
+def test_a_state_is_kept_until_its_case_is_stored(store):
+    state = {"vectors": np.ones((1, 4), np.float32), "n_steps": np.array(7)}
+    assert store.get_halfway("a") is None
+    store.put_halfway("a", state)
+    assert store.get_halfway("a").keys() == state.keys()
+    assert all((store.get_halfway("a")[name] == state[name]).all() for name in state)
+    assert list(store) == []
+    put(store, "a")
+    assert store.get_halfway("a") is None
+    store.put_halfway("a", state)  # by a slower process
+    assert store.get_halfway("a") is None
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: b"", lambda c: c[:40] + bytes([c[40] ^ 1]) + c[41:]])
+def test_a_damaged_state_is_named_with_the_way_out(store, damage):
+    store.put_halfway("a", {"vectors": np.ones((1, 4), np.float32)})
+    (path,) = store.folder.glob("*.halfway")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=r"a\.halfway is damaged; delete it, and its case begins anew"):
+        store.get_halfway("a")
 
 
 def test_the_index_opens_only_what_it_does_not_know(store, monkeypatch):

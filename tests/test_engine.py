@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.numpy import save
 from tiny import CONFIGS, save_overflowing_model, save_tiny_model
-from transformers import BertConfig, BertLMHeadModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertLMHeadModel
 
 from paper_lib import capacity, config, engine, manifest, memory, optimize, runs, texts
 from paper_lib.errors import InputError
@@ -111,6 +111,60 @@ def test_a_second_run_does_nothing_and_a_longer_grid_only_the_rest(settings, sto
     n, records = run(settings, store)
     assert n == 8
     assert {record["length"] for record in records} == {5}
+
+
+def test_a_killed_run_goes_on_in_the_middle_of_its_cases(settings, store, tmp_path, monkeypatch):
+    straight, taken = runs.Store("straight", tmp_path), []
+    engine.run_sweep(config.Sweep(**settings), straight, on_step=taken.append)
+    monkeypatch.setattr(engine, "SECONDS_BETWEEN_HALFWAY", 0)
+    again = []
+
+    def kill(token_steps):
+        if len(again) % 41 == 40:  # within a case, before its state is kept
+            again.append(0)
+            raise KeyboardInterrupt
+        again.append(token_steps)
+
+    n_kills = 0
+    while True:
+        try:
+            engine.run_sweep(config.Sweep(**settings), store, on_step=kill)
+            break
+        except KeyboardInterrupt:
+            n_kills += 1
+    assert n_kills >= 5
+    assert sum(again) == sum(taken)
+    assert list(store) == list(straight)
+    assert not list(store.folder.glob("*.halfway"))
+    for key in store:
+        (one, v), (two, w) = store.get(key), straight.get(key)
+        assert abs(v - w).max() < 1e-9
+        for name in one.keys() - {"wall_seconds", "vectors_sha256"}:
+            assert one[name] == (pytest.approx(two[name], rel=1e-6) if isinstance(one[name], float) else two[name])
+
+
+def test_a_mamba_on_a_cpu_leaves_installed_cuda_kernels_alone(tmp_path):
+    for package in ("mamba_ssm", "causal_conv1d"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(
+            "def kernel(*_, **__): raise RuntimeError('not on a CPU')\n"
+            "mamba_inner_fn = selective_scan_fn = selective_state_update = causal_conv1d_fn = kernel\n"
+            "causal_conv1d_update = kernel\n"
+        )
+    model = AutoModelForCausalLM.from_config(CONFIGS["mamba"])
+    model.save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(save_tiny_model(tmp_path / "tokenizer")).save_pretrained(tmp_path / "model")
+    code = """
+import sys, torch
+from paper_lib.lm import load_lm
+lm = load_lm(sys.argv[1])
+print(lm.greedy(torch.zeros(1, 2, lm.d_embed), 3, cached=True).shape, "mamba_ssm" in sys.modules)
+import mamba_ssm
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    told = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert told.split("\n")[0] == "torch.Size([1, 3]) False"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from paper_lib import capacity, measured, runs, stats
+from paper_lib.config import CaseConfig
 from paper_lib.manifest import write_manifest
 from paper_lib.published import CAPACITY_COLUMNS
 
@@ -142,6 +143,14 @@ def test_exact_capacity_is_the_same_by_either_way(data):
     cases = measured.load_cases(data)
     held = measured.compute_capacities(cases, n_resamples=0, seed=0)
     assert capacity.compute_exact_capacity(cases)["exact_bytes_mean"][0] == held["exact_bytes_mean"][0]
+
+
+def test_the_key_of_every_frozen_run_is_that_of_its_settings():
+    for record in runs.load_runs().to_dict("records"):
+        optimiser = {name.removeprefix("optimiser_"): record[name] for name in record if name.startswith("optimiser_")}
+        settings = {name: record[name] for name in CaseConfig.model_fields if name != "optimiser"}
+        settings["autocast"] = settings["autocast"] if isinstance(settings["autocast"], str) else None
+        assert CaseConfig(optimiser=optimiser, **settings).run_key == record["key"]
 
 
 def test_the_repositorys_own_runs_are_complete():

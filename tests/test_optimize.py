@@ -18,6 +18,7 @@ from paper_lib.optimize import (
     STOPPING_RULES,
     AdamW,
     Case,
+    Halfway,
     StoppingRule,
     fill_batch,
     find_stopping_rule,
@@ -90,6 +91,23 @@ def test_batched_trajectories_are_those_of_a_plain_loop(architecture, protocol, 
             torch.testing.assert_close(result.vectors, history[best][0], atol=tolerance, rtol=0)
             assert result.ce_mem_nats == pytest.approx(history[best][1], abs=tolerance * 100)
         assert result.ce_mem_min_nats == pytest.approx(min(ce for _, ce, _ in history), abs=tolerance * 100)
+
+
+@pytest.mark.parametrize("length", [1, 2, 9])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
+def test_mambas_scan_says_what_its_loop_over_positions_says(length, dtype, tolerance):
+    lm, protocol = make_lm("mamba", dtype), find_protocol("strict")
+    mixers = [module for module in lm.model.modules() if hasattr(module, "use_mambapy")]
+    assert [module.use_mambapy for module in mixers] == [True, True]
+    ids, found = random_ids(3, length), []
+    for scan in (True, False):
+        for module in mixers:
+            module.use_mambapy = scan
+        vectors = torch.stack([initial_vectors(lm, case) for case in cases(3, length)]).requires_grad_()
+        loss = measure(lm, protocol, vectors, ids)["loss"]
+        found.append((loss.detach(), *torch.autograd.grad(loss.sum(), vectors)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
 
 
 def test_a_row_that_enters_late_runs_as_if_alone():
@@ -334,6 +352,41 @@ def test_looking_less_often_changes_nothing():
         for name in ("status", "n_steps", "n_correct_mem"):
             assert getattr(seldom[key], name) == getattr(result, name)
         assert seldom[key].ce_mem_min_nats == pytest.approx(result.ce_mem_min_nats)
+
+
+def test_a_case_goes_on_from_halfway_as_if_never_stopped():
+    lm, protocol, rule = make_lm("llama"), find_protocol("strict"), find_stopping_rule("strict")
+    settings, some, left = AdamW(lr=0.1, max_steps=103), cases(7, 3), {}
+    straight = []
+    for results in optimize(lm, protocol, some, settings, rule, batch_size=3, seconds_between_halfway=0):
+        if isinstance(results[0], Halfway):
+            for halfway in results:
+                if halfway.state["n_steps"] % 20 == 10:
+                    left.setdefault(halfway.case.key, []).append(halfway.state)
+        else:
+            straight.append(results)
+    straight = by_key(straight)
+    assert {result.status for result in straight.values()} == {"solved", "budget"}
+    assert max(map(len, left.values())) == 5
+    # each from another place, some not begun, in other company than before
+    mixed = [
+        dataclasses.replace(case, state=(left.get(case.key, []) + [None])[i % 3]) for i, case in enumerate(some[::-1])
+    ]
+    assert sum(case.state is not None for case in mixed) >= 4
+    steps = []
+    resumed = by_key(
+        optimize(
+            lm, protocol, mixed, settings, rule, batch_size=2, on_step=lambda told: steps.append(len(told["loss"]))
+        )
+    )
+    done = sum(int(case.state["n_steps"]) for case in mixed if case.state)
+    assert sum(steps) == sum(result.n_steps for result in straight.values()) - done
+    for key, result in straight.items():
+        torch.testing.assert_close(resumed[key].vectors, result.vectors, atol=1e-9, rtol=0)
+        for name in ("status", "n_steps", "n_correct_mem"):
+            assert getattr(resumed[key], name) == getattr(result, name)
+        assert resumed[key].ce_mem_min_nats == pytest.approx(result.ce_mem_min_nats)
+        assert resumed[key].margin == pytest.approx(result.margin)
 
 
 def test_out_of_memory_means_fewer_rows_at_a_time_and_the_same_results():

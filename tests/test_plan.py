@@ -1,5 +1,6 @@
 """What a sweep will cost, counted by hand."""
 
+import numpy as np
 import pytest
 from tiny import make_lm, save_overflowing_model, save_tiny_model
 
@@ -41,6 +42,17 @@ def test_only_what_is_not_stored_is_planned(sweep, tmp_path):
     assert list(plan.compute_plan(sweep, load_lm(sweep.model.name), store)["length"]) == [6]
     engine.run_sweep(sweep, store)
     assert plan.compute_plan(sweep, load_lm(sweep.model.name), store).empty
+
+
+def test_of_a_case_left_halfway_only_the_rest_is_planned(sweep, tmp_path, monkeypatch):
+    lm, store = load_lm(sweep.model.name), runs.Store("planned", tmp_path)
+    sweep = sweep.model_copy(update={"lengths": (4,), "batch_size": 1})
+    store.put_halfway(engine.plan_cases(sweep, lm)[0].key, {"n_steps": np.array(20)})
+    monkeypatch.setattr(plan, "time_step", lambda lm, protocol, cases, *_: 0.1)
+    table = plan.compute_plan(sweep, lm, store)
+    n_steps = 50 - 20 + 2 * 50
+    assert table["token_steps"].tolist() == [(2 + 4 - 1) * n_steps]
+    assert table["hours"].tolist() == [pytest.approx(0.1 * n_steps / 3600)]
 
 
 def test_a_batch_and_its_smaller_rest_are_timed_each(sweep, tmp_path, monkeypatch):
