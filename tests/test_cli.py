@@ -118,18 +118,21 @@ def test_a_variant_reports_where_it_went():
 
 
 def test_the_bar_counts_token_steps_and_forgets_those_that_early_stops_save():
-    cases = [SimpleNamespace(key=key, n_tokens=n_tokens) for key, n_tokens in (("a", 4), ("b", 9))]
+    cases = [
+        SimpleNamespace(key=key, n_tokens=n_tokens, n_steps_done=n_steps_done)
+        for key, n_tokens, n_steps_done in (("a", 4, 0), ("b", 9, 20))
+    ]
     sweep = Sweep(
         name="bar", model={"name": "m"}, texts={"source": "strings", "texts": ["x"]}, lengths=[1],
         optimiser={"max_steps": 100},
     )  # fmt: skip
     with SweepProgress(sweep) as progress:
         progress.plan(cases)
-        assert progress._bar.total == 100 * (4 + 9)
+        assert progress._bar.total == 100 * 4 + 80 * 9
         progress.step(4 * 30)
         progress.finish({"key": "a", "n_steps": 30, "exact": True})
-        assert progress._bar.total == 4 * 30 + 9 * 100
-        progress.step(9 * 100)
+        assert progress._bar.total == 4 * 30 + 9 * 80
+        progress.step(9 * 80)
         progress.finish({"key": "b", "n_steps": 100, "exact": False})
         assert progress._bar.n == progress._bar.total
         assert (progress.n_cases, progress.n_exact) == (2, 1)
