@@ -25,12 +25,12 @@ from paper_lib.tables import to_markdown
 
 
 def make_sweep(n_texts: int, n_steps: int, stopping: str) -> Sweep:
-    """Return a sweep over texts of 8, 16 and 32 tokens that the model has said."""
+    """Return a sweep over texts of 4, 8 and 16 tokens that the model has said."""
     lm = make_lm("shipped")
     texts = tuple(lm.tokenizer.batch_decode(sample_texts(lm, n_texts, 80), skip_special_tokens=True))
     return Sweep(
         name="benchmark", model={"name": SHIPPED}, texts={"source": "strings", "texts": texts}, n_texts=n_texts,
-        lengths=(8, 16, 32), protocols=("strict",), stopping=stopping, optimiser={"lr": 0.05, "max_steps": n_steps},
+        lengths=(4, 8, 16), protocols=("strict",), stopping=stopping, optimiser={"lr": 0.05, "max_steps": n_steps},
     )  # fmt: skip
 
 
