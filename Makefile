@@ -11,7 +11,7 @@ export TEXT  # of `make quickstart`
 
 NOTEBOOKS := $(filter-out notebooks/00_%,$(wildcard notebooks/[0-9][0-9]_*.ipynb))
 STAMPS    := $(NOTEBOOKS:notebooks/%.ipynb=build/stamps/%.done)
-LIBRARY   := $(wildcard paper_lib/*.py)
+LIBRARY   := $(shell find paper_lib -name "*.py")
 DATA      := $(shell find data -type f ! -name '.*')
 # Rewritten when a file comes or goes, so that a file that is gone counts as a change.
 FILES     := build/files.list

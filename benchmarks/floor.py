@@ -13,10 +13,10 @@ import torch
 import typer
 from shapes import NAMES, make_lm, synchronize
 
-from paper_lib.lm import FrozenLM
-from paper_lib.memory import find_protocol
-from paper_lib.optimize import AdamW, Case, fill_batch
-from paper_lib.plan import time_step
+from paper_lib.live.cost import time_step
+from paper_lib.live.lm import FrozenLM
+from paper_lib.live.optimize import AdamW, Case, fill_batch
+from paper_lib.live.protocols import find_protocol
 from paper_lib.tables import to_markdown
 
 N_REPEATS = 3

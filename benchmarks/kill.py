@@ -23,10 +23,10 @@ import torch
 import typer
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from paper_lib import engine
 from paper_lib.config import Sweep
+from paper_lib.live import engine
 from paper_lib.paths import ROOT
-from paper_lib.runs import Store
+from paper_lib.store import Store
 from paper_lib.tables import to_markdown
 
 SHIPPED = ROOT / "data" / "models" / "novels-5m"

@@ -24,9 +24,9 @@ def take_a_step(way: str, batch_size: int) -> dict:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from paper_lib.lm import freeze
-    from paper_lib.memory import find_protocol
-    from paper_lib.optimize import Case, initial_vectors, measure
+    from paper_lib.live.lm import freeze
+    from paper_lib.live.optimize import Case, initial_vectors, measure
+    from paper_lib.live.protocols import find_protocol
 
     torch.manual_seed(0)
     config = LlamaConfig(

@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig
 
-from paper_lib.lm import FrozenLM, freeze, load_lm
+from paper_lib.live.lm import FrozenLM, freeze, load_lm
 
 SHIPPED = "data/models/novels-5m"
 CONFIGS = {

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import typer
 
-from paper_lib.manifest import write_manifest
+from paper_lib.frozen import load_runs
 from paper_lib.paths import DATA
-from paper_lib.runs import Store, load_runs
+from paper_lib.reproduce.manifest import write_manifest
+from paper_lib.store import Store
 from paper_lib.tables import to_markdown
 
 N_REPEATS = 3

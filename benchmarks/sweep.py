@@ -15,12 +15,12 @@ import typer
 from shapes import SHIPPED, make_lm
 from throughput import sample_texts
 
-from paper_lib import optimize
-from paper_lib.cluster import run_on_ray
 from paper_lib.config import Sweep
-from paper_lib.engine import run_sweep
-from paper_lib.plan import NEVER, compute_plan
-from paper_lib.runs import Store
+from paper_lib.live import optimize
+from paper_lib.live.cluster import run_on_ray
+from paper_lib.live.cost import NEVER, compute_plan
+from paper_lib.live.engine import run_sweep
+from paper_lib.store import Store
 from paper_lib.tables import to_markdown
 
 

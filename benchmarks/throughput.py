@@ -15,11 +15,11 @@ import typer
 from transformers import AutoModelForCausalLM
 
 from paper_lib.capacity import SOLVED_ACCURACY
-from paper_lib.lm import FrozenLM, load_lm
-from paper_lib.memory import find_protocol
-from paper_lib.optimize import STOPPING_RULES, AdamW, Case, StoppingRule, initial_vectors, measure, optimize
+from paper_lib.live.cost import NEVER
+from paper_lib.live.lm import FrozenLM, load_lm
+from paper_lib.live.optimize import STOPPING_RULES, AdamW, Case, StoppingRule, initial_vectors, measure, optimize
+from paper_lib.live.protocols import find_protocol
 from paper_lib.paths import ROOT
-from paper_lib.plan import NEVER
 from paper_lib.tables import to_markdown
 
 MODEL = "data/models/novels-5m"

@@ -28,7 +28,7 @@ def execute(
     stamp: Annotated[Path | None, typer.Option(help="File to write when done, with a make rule of products.")] = None,
 ) -> None:
     """Execute a notebook in place; with -p, a variant that stays in build/executed with its figures."""
-    from .notebooks import execute_notebook
+    from .reproduce.notebooks import execute_notebook
 
     started = time.monotonic()
     executed = execute_notebook(notebook, _parse_parameters(parameter or []))
@@ -44,7 +44,7 @@ def verify(
     decode: Annotated[bool, typer.Option(help="Decode every frozen vector too; this part needs torch.")] = True,
 ) -> None:
     """Check the data's hashes, recompute every figure, table and notebook, decode every vector, and compare."""
-    from .verify import verify
+    from .reproduce.verify import verify
 
     def report(line):
         print(line, flush=True)
@@ -74,7 +74,7 @@ def run(
 ) -> None:
     """Run the cases of a sweep that are not stored yet; stop it at any time and run it again to go on."""
     from .config import load_sweep
-    from .runs import Store
+    from .store import Store
 
     settings, live = load_sweep(sweep), _live("engine")
     where = {"device": _find_device(device)}
@@ -103,10 +103,10 @@ def plan(
 ) -> None:
     """Say what the cases not stored yet will cost: token-steps, FLOPs, hours, memory; less where cases stop early."""
     from .config import load_sweep
-    from .runs import Store
+    from .store import Store
     from .tables import to_markdown
 
-    settings, planner = load_sweep(sweep), _live("plan")
+    settings, planner = load_sweep(sweep), _live("cost")
     gpu = device if device in planner.PEAK_FLOPS else None
     here = "cpu" if gpu else _find_device(None if device == "measure" else device)
     lm = _live("lm").load_lm(**settings.model.model_dump(), device=here)
@@ -128,7 +128,7 @@ def plan(
 @app.command()
 def status(name: Annotated[str, typer.Argument(help="The name of a sweep.")]) -> None:
     """Count the stored cases of a sweep by protocol, vectors, length and status."""
-    from .runs import Store
+    from .store import Store
     from .tables import to_markdown
 
     store = Store(name)
@@ -145,7 +145,8 @@ def freeze(name: Annotated[str, typer.Argument(help="The name of a sweep that ha
 
     What a GPU found exact is measured again on this CPU first.
     """
-    from .runs import Store, freeze
+    from .frozen import freeze
+    from .store import Store
 
     store = Store(name)
     if any(store.get(key)[0]["ladder_device"] != "cpu" for key in store):
@@ -160,7 +161,7 @@ def decode(
     key: Annotated[str, typer.Argument(help="The key of one of its cases, or its beginning.")],
 ) -> None:
     """Print the text that a stored vector decodes to."""
-    from .runs import Store
+    from .store import Store
 
     store, engine = Store(name), _live("engine")
     keys = [stored for stored in store if stored.startswith(key)]
@@ -188,7 +189,7 @@ def train(
 @app.command()
 def manifest() -> None:
     """Write data/MANIFEST.sha256 anew, after a change of data that is meant."""
-    from .manifest import write_manifest
+    from .reproduce.manifest import write_manifest
 
     print(f"wrote {relative_to_root(write_manifest())}")
 
@@ -196,8 +197,9 @@ def manifest() -> None:
 @app.command()
 def links() -> None:
     """Carry the repository's address from pyproject.toml into every badge and clone command."""
-    from .notebooks import find_notebooks, repository_url, retarget_links
-    from .tables import write_text
+    from .files import write_text
+    from .reproduce.links import repository_url, retarget_links
+    from .reproduce.notebooks import find_notebooks
 
     for path in [ROOT / "README.md", ROOT / "CITATION.cff", *find_notebooks()]:
         write_text(path, retarget_links(path.read_text(), repository_url()))
@@ -206,7 +208,7 @@ def links() -> None:
 def _live(module):
     # A module that needs torch, or one line on how to get it.
     try:
-        return import_module(f".{module}", __package__)
+        return import_module(f".live.{module}", __package__)
     except ModuleNotFoundError as error:
         raise InputError(f"this needs {error.name}, which is not installed; run `make live`") from None
 

@@ -19,9 +19,9 @@ from .capacity import (
     nats_to_bits,
     select_first_failed_length,
 )
+from .frozen import load_runs
 from .paths import DATA
 from .published import CAPACITY_COLUMNS, load_models
-from .runs import load_runs
 from .stats import Interval, bootstrap_clusters, weighted_mean
 
 FACTS = ["name", "family", "d_model", "vocab_size", "vector_bytes"]

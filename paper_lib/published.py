@@ -10,8 +10,8 @@ import pandas as pd
 
 from .capacity import CASE_COLUMNS, GROUP_COLUMNS, compute_gains, decoding_capacity, nats_to_bits
 from .errors import InputError, unknown_name
-from .manifest import list_files, read_csv
 from .paths import PUBLISHED
+from .reproduce.manifest import list_files, read_csv
 
 PROTOCOL = "kuratov2025"
 N_TEXTS_PG19 = 50  # the first 50 of the authors' 1000 chunks; the fanfic runs used 50 as well

@@ -1,7 +1,6 @@
 """Frames become CSV (all digits, for machines), LaTeX and Markdown (one number format, for people)."""
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from IPython.display import Markdown
 from tabulate import tabulate
 
 from .errors import InputError
+from .files import write_text
 from .paths import FIGURES
 
 MISSING = "–"
@@ -72,72 +72,6 @@ def save_table(
     write_text(Path(out_dir) / f"{name}.tex", _tabulate(show, "latex_booktabs") + "\n")
     write_text(Path(out_dir) / f"{name}.md", to_markdown(show) + "\n")
     return show_table(show)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a product whole or not at all, and leave the file alone where it already says the same."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a product whole or not at all, and leave the file alone where it already holds the same bytes."""
-    if path.is_file() and path.read_bytes() == content:
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another OUT_DIR or free the place") from None
-    finally:
-        if temporary.exists():
-            temporary.unlink()
-
-
-def compare(quantity: str, published, here, *, tolerance: float, unit: str = "", names=None) -> dict:
-    """Return one row of a verdict table: published numbers against ours, equal lists or two numbers.
-
-    ``tolerance`` is the largest absolute difference that still agrees (same unit). ``names`` label the entries of
-    lists, so that a disagreement says whose it is. A missing number on either side disagrees.
-    """
-    published, here = np.atleast_1d(np.asarray(published, float)), np.atleast_1d(np.asarray(here, float))
-    if published.shape != here.shape or not len(published):
-        raise InputError(f"{quantity}: {len(published)} published numbers against {len(here)} here; pair them first")
-    difference = np.abs(here - published)
-    bad = ~(difference <= tolerance)  # NaN disagrees
-    who = "" if names is None else ": " + ", ".join(np.asarray(names, dtype=str)[bad])
-    verdict = (
-        "agree" if not bad.any() else "disagree" if len(bad) == 1 else f"disagree ({bad.sum()} of {len(bad)}{who})"
-    )
-    single = len(published) == 1
-    return {
-        "quantity": quantity,
-        "unit": unit,
-        "published": _format_single(published[0]) if single else f"{len(published)} values",
-        "here": _format_single(here[0]) if single else "",
-        # to the precision of the data: what is below is rounding, and rounding differs between processors
-        "largest difference": round(float(difference.max()), 6),
-        "tolerance": float(tolerance),
-        "verdict": verdict,
-    }
-
-
-def claim(statement: str, holds: bool, evidence: str) -> dict:
-    """Return one row of a verdict table for a claim in words that the numbers ``evidence`` bear out or not."""
-    return {"quantity": statement, "here": evidence, "verdict": "agree" if holds else "disagree"}
-
-
-def save_verdict(rows: list[dict], name: str, out_dir: str | Path = FIGURES) -> Markdown:
-    """Save the table that ends a notebook: its numbers against the published ones (see ``compare`` and ``claim``)."""
-    columns = ["quantity", "unit", "published", "here", "largest difference", "tolerance", "verdict"]
-    frame = pd.DataFrame(rows, columns=columns)
-    text = frame[["unit", "published", "here"]].fillna("")
-    return save_table(frame.assign(**text), name, out_dir)
-
-
-def _format_single(value):
-    return format_number(int(value) if float(value).is_integer() else float(value))
 
 
 def _tabulate(frame, style):

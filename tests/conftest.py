@@ -8,8 +8,9 @@ import pytest
 from jaxtyping import install_import_hook
 
 LIBRARY = Path(__file__).parents[1] / "paper_lib"
-# all but the module whose generator Ray wants to see as it is written
-CHECKED = [f"paper_lib.{path.stem}" for path in LIBRARY.glob("[a-z]*.py") if path.stem != "cluster"]
+# All but the module whose generator Ray wants to see as it is written.
+PATHS = [path.relative_to(LIBRARY.parent).with_suffix("") for path in LIBRARY.rglob("[a-z]*.py")]
+CHECKED = [".".join(path.parts) for path in PATHS if path.stem != "cluster"]
 install_import_hook(CHECKED, "typecheck.check")
 
 from paper_lib import published  # noqa: E402

@@ -10,13 +10,14 @@ import yaml
 from safetensors.numpy import save
 from tiny import save_tiny_model
 
-from paper_lib import engine
 from paper_lib.__main__ import main
 from paper_lib.config import Sweep
-from paper_lib.manifest import write_manifest
+from paper_lib.frozen import freeze, load_vectors
+from paper_lib.live import engine
+from paper_lib.live.progress import SweepProgress
 from paper_lib.paths import BUILD, ROOT
-from paper_lib.progress import SweepProgress
-from paper_lib.runs import Store, freeze, load_vectors
+from paper_lib.reproduce.manifest import write_manifest
+from paper_lib.store import Store
 
 N = "notebooks/03_scaling_vectors.ipynb"
 
@@ -99,7 +100,9 @@ def test_a_stamp_carries_a_make_rule_of_its_products(tmp_path):
 
 
 def test_verify_fails_with_one_line_per_problem(monkeypatch, capsys):
-    monkeypatch.setattr("paper_lib.verify.verify", lambda report: ["data/a.csv is missing", "figures/b.pdf differs"])
+    monkeypatch.setattr(
+        "paper_lib.reproduce.verify.verify", lambda report: ["data/a.csv is missing", "figures/b.pdf differs"]
+    )
     monkeypatch.setattr(sys, "argv", ["paper_lib", "verify", "--no-decode"])
     with pytest.raises(SystemExit) as stop:
         main()

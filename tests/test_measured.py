@@ -5,10 +5,10 @@ import math
 import pandas as pd
 import pytest
 
-from paper_lib import capacity, measured, runs, stats
+from paper_lib import capacity, frozen, measured, stats
 from paper_lib.config import CaseConfig
-from paper_lib.manifest import write_manifest
 from paper_lib.published import CAPACITY_COLUMNS
+from paper_lib.reproduce.manifest import write_manifest
 
 LENGTHS = (4, 8, 16)
 EXACT_UP_TO = {"a@1": 8, "a@9": 4, "b@5": 0}  # tokens, by text; two texts of book a, one of book b
@@ -146,7 +146,7 @@ def test_exact_capacity_is_the_same_by_either_way(data):
 
 
 def test_the_key_of_every_frozen_run_is_that_of_its_settings():
-    for record in runs.load_runs().to_dict("records"):
+    for record in frozen.load_runs().to_dict("records"):
         optimiser = {name.removeprefix("optimiser_"): record[name] for name in record if name.startswith("optimiser_")}
         settings = {name: record[name] for name in CaseConfig.model_fields if name != "optimiser"}
         settings["autocast"] = settings["autocast"] if isinstance(settings["autocast"], str) else None
@@ -154,7 +154,7 @@ def test_the_key_of_every_frozen_run_is_that_of_its_settings():
 
 
 def test_the_repositorys_own_runs_are_complete():
-    cases = runs.load_runs().query("model == 'data/models/novels-5m'")
+    cases = frozen.load_runs().query("model == 'data/models/novels-5m'")
     grids = cases.groupby(["sweep", *capacity.GROUP_COLUMNS])
     assert (grids["text_id"].nunique() >= 32).all()
     assert (grids["length"].nunique() == 4).all()

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper_lib import capacity, manifest, published, stats
+from paper_lib import capacity, published, stats
 from paper_lib.capacity import GROUP_COLUMNS
 from paper_lib.errors import InputError
 from paper_lib.paths import DATA
+from paper_lib.reproduce import manifest
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from paper_lib import notebooks
 from paper_lib.config import Sweep, load_sweep
-from paper_lib.manifest import read_csv
+from paper_lib.frozen import load_runs
 from paper_lib.paths import PUBLISHED, ROOT
 from paper_lib.published import load_models
-from paper_lib.runs import load_runs
+from paper_lib.reproduce import links, notebooks
+from paper_lib.reproduce.manifest import read_csv
 
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -78,7 +78,7 @@ def test_citation_file_is_valid_yaml_and_cites_the_paper():
 def test_every_address_of_the_repository_is_the_one_constant():
     for name in ["README.md", "CITATION.cff", *(f"notebooks/{path.name}" for path in notebooks.find_notebooks())]:
         text = (ROOT / name).read_text()
-        assert notebooks.retarget_links(text, PROJECT["urls"]["Repository"]) == text, f"{name}: run `make links`"
+        assert links.retarget_links(text, PROJECT["urls"]["Repository"]) == text, f"{name}: run `make links`"
 
 
 def test_the_readmes_sweep_is_a_valid_one():

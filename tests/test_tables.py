@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper_lib import tables
+from paper_lib import files, tables, verdicts
 from paper_lib.errors import InputError
 
 
@@ -52,46 +52,46 @@ def test_empty_table_is_refused_and_nothing_is_written(tmp_path):
 def test_unwritable_place_is_told_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write .*choose another OUT_DIR"):
-        tables.write_text(tmp_path / "file" / "table.csv", "a\n")
+        files.write_text(tmp_path / "file" / "table.csv", "a\n")
 
 
 def test_a_write_that_dies_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
     path = tmp_path / "table.csv"
-    tables.write_text(path, "old\n")
+    files.write_text(path, "old\n")
     monkeypatch.setattr(
         "pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with pytest.raises(InputError, match="No space left"):
-        tables.write_text(path, "new\n")
+        files.write_text(path, "new\n")
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
     assert path.read_text() == "old\n"
 
 
 def test_verdict_agrees_within_the_tolerance_only():
-    assert tables.compare("x", 1.0, 1.04, tolerance=0.05)["verdict"] == "agree"
-    assert tables.compare("x", 1.0, 1.06, tolerance=0.05)["verdict"] == "disagree"
-    assert tables.compare("x", 1.0, math.nan, tolerance=0.05)["verdict"] == "disagree"
+    assert verdicts.compare("x", 1.0, 1.04, tolerance=0.05)["verdict"] == "agree"
+    assert verdicts.compare("x", 1.0, 1.06, tolerance=0.05)["verdict"] == "disagree"
+    assert verdicts.compare("x", 1.0, math.nan, tolerance=0.05)["verdict"] == "disagree"
 
 
 def test_rounding_noise_is_no_difference():
-    assert tables.compare("x", [1.0], [1.0 + 1.3e-8], tolerance=1e-5)["largest difference"] == 0
+    assert verdicts.compare("x", [1.0], [1.0 + 1.3e-8], tolerance=1e-5)["largest difference"] == 0
 
 
 def test_verdict_on_lists_says_whose_number_disagrees():
-    row = tables.compare("x", [1, 2, 3], [1, 2.5, 3], tolerance=0.1, names=["a", "b", "c"])
+    row = verdicts.compare("x", [1, 2, 3], [1, 2.5, 3], tolerance=0.1, names=["a", "b", "c"])
     assert row["verdict"] == "disagree (1 of 3: b)"
     assert row["largest difference"] == 0.5
 
 
 def test_verdict_needs_pairs():
     with pytest.raises(InputError, match="pair them"):
-        tables.compare("x", [1, 2], [1], tolerance=1)
+        verdicts.compare("x", [1, 2], [1], tolerance=1)
     with pytest.raises(InputError, match="pair them"):
-        tables.compare("x", [], [], tolerance=1)
+        verdicts.compare("x", [], [], tolerance=1)
 
 
 def test_saved_verdict_shows_disagreement(tmp_path):
-    rows = [tables.compare("x", 1, 2, tolerance=0.1), tables.claim("all is well", False, "it is not")]
-    shown = tables.save_verdict(rows, "table_verdict", tmp_path).data
+    rows = [verdicts.compare("x", 1, 2, tolerance=0.1), verdicts.claim("all is well", False, "it is not")]
+    shown = verdicts.save_verdict(rows, "table_verdict", tmp_path).data
     assert shown.count("disagree") == 2
     assert pd.read_csv(tmp_path / "table_verdict.csv")["verdict"].tolist() == ["disagree", "disagree"]

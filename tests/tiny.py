@@ -13,7 +13,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from paper_lib.lm import FrozenLM, freeze
+from paper_lib.live.lm import FrozenLM, freeze
 
 VOCAB_SIZE = 40
 BASE = {"vocab_size": VOCAB_SIZE, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}

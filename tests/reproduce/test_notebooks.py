@@ -13,9 +13,9 @@ import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from paper_lib import notebooks, verify
 from paper_lib.errors import InputError
 from paper_lib.paths import BUILD, FIGURES, NOTEBOOKS, ROOT
+from paper_lib.reproduce import links, notebooks, verify
 
 ALL = notebooks.find_notebooks()
 NAMES = [path.stem for path in ALL]
@@ -47,7 +47,7 @@ def test_there_are_notebooks():
 
 def test_begins_with_title_badges_and_what_it_reproduces(path, notebook):
     head = notebook.cells[0].source
-    slug = notebooks.repository_url().removeprefix("https://github.com/")
+    slug = links.repository_url().removeprefix("https://github.com/")
     assert re.match(r"# \S", head)
     assert f"https://colab.research.google.com/github/{slug}/blob/main/notebooks/{path.name}" in head
     assert f"https://mybinder.org/v2/gh/{slug}/main?labpath=notebooks%2F{path.name}" in head
@@ -66,7 +66,7 @@ def test_cells_come_in_the_fixed_order(notebook):
 def test_set_up_is_the_same_everywhere():
     sources = {notebooks.read_notebook(path).cells[1].source for path in ALL}
     assert len(sources) == 1
-    assert f'REPOSITORY = "{notebooks.repository_url()}"' in sources.pop()
+    assert f'REPOSITORY = "{links.repository_url()}"' in sources.pop()
 
 
 def test_parameters_are_literals_and_say_where_products_go(notebook):
@@ -315,7 +315,7 @@ def test_links_are_retargeted_and_others_left_alone():
         "https://mybinder.org/v2/gh/OWNER/REPO/main?labpath=a git clone https://github.com/OWNER/REPO && "
         'REPOSITORY = \\"https://github.com/OWNER/REPO\\" https://github.com/somebody/else'
     )
-    moved = notebooks.retarget_links(text, "https://github.com/me/paper")
+    moved = links.retarget_links(text, "https://github.com/me/paper")
     assert moved.count("me/paper") == 4
     assert "OWNER" not in moved
     assert "https://github.com/somebody/else" in moved

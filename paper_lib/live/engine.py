@@ -16,10 +16,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .config import CaseConfig, Sweep, hash_ids
-from .errors import InputError
+from ..config import CaseConfig, Sweep, hash_ids
+from ..errors import InputError
+from ..frozen import load_runs, load_vectors, select_kept
+from ..paths import DATA
+from ..store import Store
 from .lm import FrozenLM, load_lm
-from .memory import Protocol, find_protocol
 from .optimize import (
     SAFE_MARGIN,
     AdamW,
@@ -31,8 +33,7 @@ from .optimize import (
     optimize,
     run_in_parts,
 )
-from .paths import DATA
-from .runs import Store, load_runs, load_vectors, select_kept
+from .protocols import Protocol, find_protocol
 from .texts import TextSample, draw_texts, tokenize
 
 PACKAGES = ("torch", "transformers", "tokenizers")

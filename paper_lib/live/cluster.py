@@ -16,9 +16,9 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from .config import Sweep
+from ..config import Sweep
+from ..errors import InputError
 from .engine import PlannedCase, run_cases
-from .errors import InputError
 from .lm import FrozenLM, load_lm
 from .optimize import Halfway
 

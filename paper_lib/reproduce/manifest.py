@@ -3,22 +3,17 @@
 The format is that of ``sha256sum``, so ``cd data && sha256sum --check MANIFEST.sha256`` gives the same answer.
 """
 
-import hashlib
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from .errors import InputError
-from .paths import DATA, relative_to_root
+from ..errors import InputError
+from ..files import hash_bytes, write_text
+from ..paths import DATA, relative_to_root
 
 MANIFEST_NAME = "MANIFEST.sha256"
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _data_files(data: Path) -> list[Path]:
@@ -61,7 +56,7 @@ def read_bytes(path: Path, data: Path = DATA) -> bytes:
     if recorded is None:
         raise InputError(f"{shown} is not listed in {MANIFEST_NAME}; if it belongs there, run `make manifest`")
     content = path.read_bytes()
-    if _sha256(content) != recorded:
+    if hash_bytes(content) != recorded:
         raise InputError(
             f"{shown} and its hash in {MANIFEST_NAME} do not match; "
             f"restore it with `git checkout {shown}`, or run `make manifest` if the change is meant"
@@ -82,11 +77,9 @@ def write_manifest(data: Path = DATA, changed: Iterable[Path] | None = None) -> 
     """
     digests = {} if changed is None or not (data / MANIFEST_NAME).is_file() else _parse(data)
     for path in changed if digests else _data_files(data):
-        digests[path.relative_to(data).as_posix()] = _sha256(path.read_bytes())
+        digests[path.relative_to(data).as_posix()] = hash_bytes(path.read_bytes())
     lines = [f"{digests[name]}  {name}\n" for name in sorted(digests)]
-    temporary = data / f".{MANIFEST_NAME}.{os.getpid()}.partial"
-    temporary.write_text("".join(lines))
-    temporary.replace(data / MANIFEST_NAME)
+    write_text(data / MANIFEST_NAME, "".join(lines))
     return data / MANIFEST_NAME
 
 
@@ -101,6 +94,6 @@ def check_manifest(data: Path = DATA) -> list[str]:
     problems += [
         f"{relative_to_root(path)} and its hash in {MANIFEST_NAME} do not match"
         for name, path in present.items()
-        if name in recorded and _sha256(path.read_bytes()) != recorded[name]
+        if name in recorded and hash_bytes(path.read_bytes()) != recorded[name]
     ]
     return sorted(problems)

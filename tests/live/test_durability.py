@@ -11,16 +11,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from paper_lib import manifest, runs
+from paper_lib import frozen
 from paper_lib.errors import InputError
 from paper_lib.paths import DATA, ROOT
+from paper_lib.reproduce import manifest
+from paper_lib.store import Store
 
 RECORD = {"text_id": "t", "protocol": "strict", "n_mem": 1, "length": 4, "status": "exact", "exact": True}
 
 
 @pytest.fixture
 def store(tmp_path):
-    return runs.Store("some", tmp_path)
+    return Store("some", tmp_path)
 
 
 def put(store, key, **changes):
@@ -83,8 +85,8 @@ def test_the_index_opens_only_what_it_does_not_know(store, monkeypatch):
     for number in range(20):
         put(store, f"{number:02}", length=number)
     opened = []
-    get = runs.Store.get
-    monkeypatch.setattr(runs.Store, "get", lambda self, key: opened.append(key) or get(self, key))
+    get = Store.get
+    monkeypatch.setattr(Store, "get", lambda self, key: opened.append(key) or get(self, key))
     assert list(store.index()["length"]) == list(range(20))
     assert opened == []
     index = store.folder / "index.jsonl"
@@ -147,16 +149,16 @@ def test_frozen_vectors_are_checked_when_they_are_loaded(data):
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(InputError, match=f"{path.name} and its hash .* do not match"):
-        runs.load_vectors(path.stem, data)
+        frozen.load_vectors(path.stem, data)
     path.write_bytes(content)
-    assert all(isinstance(v, np.ndarray) for v in runs.load_vectors(path.stem, data).values())
+    assert all(isinstance(v, np.ndarray) for v in frozen.load_vectors(path.stem, data).values())
 
 
 def test_memory_that_really_runs_out_halves_the_batch():
     # a process that may have little more than it has now; torch raises what it raises then
     code = """
 import resource, torch
-from paper_lib.optimize import run_in_parts
+from paper_lib.live.optimize import run_in_parts
 torch.set_num_threads(1)
 seen = []
 def compute(rows):

@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .errors import InputError, unknown_name
+from ..errors import InputError, unknown_name
 from .lm import FrozenLM
-from .memory import Protocol
+from .protocols import Protocol
 
 STATUSES = ("running", "diverged", "solved", "patience", "budget")
 RUNNING, SOLVED, BUDGET = (STATUSES.index(status) for status in ("running", "solved", "budget"))

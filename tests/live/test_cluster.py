@@ -9,14 +9,14 @@ import pytest
 import ray
 from tiny import save_tiny_model
 
-from paper_lib import cluster as on_cluster
-from paper_lib import engine
-from paper_lib.cluster import _count_workers, _divide, run_on_ray
-from paper_lib.cluster import _run_share as run_share
 from paper_lib.config import Sweep
 from paper_lib.errors import InputError
-from paper_lib.lm import load_lm
-from paper_lib.runs import Store
+from paper_lib.live import cluster as on_cluster
+from paper_lib.live import engine
+from paper_lib.live.cluster import _count_workers, _divide, run_on_ray
+from paper_lib.live.cluster import _run_share as run_share
+from paper_lib.live.lm import load_lm
+from paper_lib.store import Store
 
 
 class Deadly(engine.PlannedCase):

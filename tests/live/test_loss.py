@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tiny import CONFIGS, make_lm, random_ids
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from paper_lib import score
-from paper_lib.lm import freeze
+from paper_lib.live import loss
+from paper_lib.live.lm import freeze
 
 
 def naive(hidden, weight, bias, targets):
@@ -32,8 +32,8 @@ def test_any_chunk_gives_the_scores_and_the_gradient_of_the_whole(n, vocab, d, w
     bias = torch.randn(vocab, dtype=torch.float64) if with_bias else None
     upstream = torch.rand(n, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(score.CHUNK_BYTES, "cpu", chunk_bytes)
-        ce, hit, lead = score.score_hidden(hidden, weight, bias, targets)
+        patch.setitem(loss.CHUNK_BYTES, "cpu", chunk_bytes)
+        ce, hit, lead = loss.score_hidden(hidden, weight, bias, targets)
     expected = naive(hidden, weight, bias, targets)
     torch.testing.assert_close(ce, expected[0])
     assert torch.equal(hit, expected[1])
@@ -66,7 +66,7 @@ def test_in_lower_precision_products_are_lower_and_sums_are_not():
     torch.manual_seed(0)
     hidden, weight = torch.randn(20, 16), torch.randn(50, 16) * 0.1
     targets = torch.randint(50, (20,))
-    exact, _, _ = score.score_hidden(hidden, weight, None, targets)
-    low, _, _ = score.score_hidden(hidden.bfloat16(), weight.bfloat16(), None, targets)
+    exact, _, _ = loss.score_hidden(hidden, weight, None, targets)
+    low, _, _ = loss.score_hidden(hidden.bfloat16(), weight.bfloat16(), None, targets)
     assert low.dtype == torch.float32
     torch.testing.assert_close(low, exact, atol=0.02, rtol=0)

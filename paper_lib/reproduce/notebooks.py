@@ -7,10 +7,8 @@ and copied back only where it differs. With parameters it is a variant: it stays
 import ast
 import json
 import os
-import re
 import sys
 import tempfile
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +19,9 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from .errors import InputError, unknown_name
-from .paths import BUILD, NOTEBOOKS, ROOT, relative_to_root
-from .tables import write_bytes, write_text
+from ..errors import InputError, unknown_name
+from ..files import write_bytes, write_text
+from ..paths import BUILD, NOTEBOOKS, ROOT, relative_to_root
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -154,23 +152,6 @@ def make_canonical(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             if output.output_type == "execute_result":
                 output.execution_count = number
     return notebook
-
-
-def repository_url() -> str:
-    """Return the public address of the repository, the one constant in pyproject.toml."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"].rstrip("/")
-
-
-def retarget_links(text: str, url: str) -> str:
-    """Return ``text`` with every badge, clone command and repository field pointing at ``url``; other links stay."""
-    slug = url.removeprefix("https://github.com/")
-    for pattern, address in (
-        (r"(https://colab\.research\.google\.com/github/)[^/\s]+/[^/\s]+(?=/blob/)", slug),
-        (r"(https://mybinder\.org/v2/gh/)[^/\s]+/[^/\s]+(?=/main\b)", slug),
-        (r'((?:git clone |REPOSITORY = \\?"|repository-code: "))https://[^\s"\\]+', url),
-    ):
-        text = re.sub(pattern, lambda match, address=address: match[1] + address, text)
-    return text
 
 
 def _parse(cell):

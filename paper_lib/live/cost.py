@@ -14,13 +14,13 @@ import time
 import pandas as pd
 import torch
 
-from .config import Sweep
+from ..config import Sweep
+from ..errors import InputError, unknown_name
+from ..store import Store
 from .engine import find_waiting, group_cases
-from .errors import InputError, unknown_name
 from .lm import FrozenLM
-from .memory import Protocol, find_protocol
 from .optimize import AdamW, Case, StoppingRule, fill_batch, optimize
-from .runs import Store
+from .protocols import Protocol, find_protocol
 
 NEVER = StoppingRule("never", min_margin=math.inf)
 CALIBRATION_SECONDS = 2.0  # for each group of cases and batch size

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pysbd
 
-from .errors import InputError, unknown_name
+from ..errors import InputError, unknown_name
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from tqdm import tqdm
 
-from .config import Sweep
+from ..config import Sweep
 
 
 class SweepProgress:

@@ -15,10 +15,13 @@ from safetensors.numpy import save
 from tiny import CONFIGS, save_overflowing_model, save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertLMHeadModel
 
-from paper_lib import capacity, config, engine, manifest, memory, optimize, runs, texts
+from paper_lib import capacity, config, frozen
 from paper_lib.errors import InputError
-from paper_lib.lm import load_lm
+from paper_lib.live import engine, optimize, protocols, texts
+from paper_lib.live.lm import load_lm
 from paper_lib.paths import ROOT
+from paper_lib.reproduce import manifest
+from paper_lib.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def settings(model):
 
 @pytest.fixture
 def store(tmp_path):
-    return runs.Store("tiny", tmp_path / "runs")
+    return Store("tiny", tmp_path / "runs")
 
 
 def run(settings, store):
@@ -95,7 +98,7 @@ def test_exact_records_decode_to_the_hashed_text(settings, store):
         record, vectors = store.get(key)
         if record["exact"]:
             exact += 1
-            protocol = memory.find_protocol(record["protocol"])
+            protocol = protocols.find_protocol(record["protocol"])
             given = torch.tensor([record["given_ids"]], dtype=torch.long)
             ids = protocol.decode(lm, torch.from_numpy(vectors)[None], given, record["length"], cached=True)[0]
             text = lm.tokenizer.decode(ids, skip_special_tokens=True)
@@ -114,7 +117,7 @@ def test_a_second_run_does_nothing_and_a_longer_grid_only_the_rest(settings, sto
 
 
 def test_a_killed_run_goes_on_in_the_middle_of_its_cases(settings, store, tmp_path, monkeypatch):
-    straight, taken = runs.Store("straight", tmp_path), []
+    straight, taken = Store("straight", tmp_path), []
     engine.run_sweep(config.Sweep(**settings), straight, on_step=taken.append)
     monkeypatch.setattr(engine, "SECONDS_BETWEEN_HALFWAY", 0)
     again = []
@@ -156,7 +159,7 @@ def test_a_mamba_on_a_cpu_leaves_installed_cuda_kernels_alone(tmp_path):
     AutoTokenizer.from_pretrained(save_tiny_model(tmp_path / "tokenizer")).save_pretrained(tmp_path / "model")
     code = """
 import sys, torch
-from paper_lib.lm import load_lm
+from paper_lib.live.lm import load_lm
 lm = load_lm(sys.argv[1])
 print(lm.greedy(torch.zeros(1, 2, lm.d_embed), 3, cached=True).shape, "mamba_ssm" in sys.modules)
 import mamba_ssm
@@ -222,14 +225,14 @@ def test_a_text_measured_twice_under_other_settings_is_not_frozen(settings, stor
     record, vectors = store.get(next(iter(store)))
     store.put(record | {"key": "0" * 64, "optimiser_lr": 0.2}, vectors)
     with pytest.raises(InputError, match="holds text strings-. twice at length 2"):
-        runs.freeze(store, tmp_path)
+        frozen.freeze(store, tmp_path)
 
 
 def test_an_unfinished_sweep_is_not_frozen(settings, store, tmp_path):
     run(settings, store)
     store.path(next(iter(store))).unlink()
     with pytest.raises(InputError, match="is not finished, 1 cases are missing; run the sweep again first"):
-        runs.freeze(store, tmp_path)
+        frozen.freeze(store, tmp_path)
 
 
 def test_a_model_from_the_hub_is_known_by_its_commit(settings, tmp_path):
@@ -244,8 +247,10 @@ def test_a_model_from_the_hub_is_known_by_its_commit(settings, tmp_path):
     code = """
 import json, sys
 from pathlib import Path
-from paper_lib import config, engine, runs
-store = runs.Store("tiny", Path(sys.argv[2]))
+from paper_lib import config
+from paper_lib.live import engine
+from paper_lib.store import Store
+store = Store("tiny", Path(sys.argv[2]))
 engine.run_sweep(config.load_sweep(Path(sys.argv[1])), store)
 record, vectors = store.get(next(iter(store)))
 print(json.dumps([record["weights"], record["revision"], engine._load_same(engine.load_lm, record).commit]))
@@ -283,7 +288,7 @@ def test_a_damaged_file_is_named_with_the_way_out(settings, store, damage):
     with pytest.raises(InputError, match=f"{path.name} .*delete it and run the sweep again"):
         store.get(path.stem)
     with pytest.raises(InputError, match=path.name):
-        runs.freeze(store, store.folder / "data")
+        frozen.freeze(store, store.folder / "data")
 
 
 # --- extending -----------------------------------------------------------------------------------------------------
@@ -292,7 +297,7 @@ def test_a_damaged_file_is_named_with_the_way_out(settings, store, damage):
 def test_a_protocol_a_source_and_a_rule_of_ones_own_run_through_the_same_engine(settings, store, monkeypatch):
     measured = []
 
-    class TwoGiven(memory.Protocol):
+    class TwoGiven(protocols.Protocol):
         """The first two tokens are given."""
 
     class SecondStep(optimize.StoppingRule):
@@ -306,7 +311,7 @@ def test_a_protocol_a_source_and_a_rule_of_ones_own_run_through_the_same_engine(
         for number, text in enumerate(source.texts):
             yield texts.Text(f"shout-{number}", f"shout-{number}", text.upper())
 
-    monkeypatch.setitem(memory.PROTOCOLS, "two_given", TwoGiven("two_given", n_given=2, needs_start=False))
+    monkeypatch.setitem(protocols.PROTOCOLS, "two_given", TwoGiven("two_given", n_given=2, needs_start=False))
     monkeypatch.setitem(optimize.STOPPING_RULES, "second_step", SecondStep("second_step", min_margin=0))
     monkeypatch.setitem(texts.SOURCES, "strings", shouted)
     settings |= {"protocols": ["two_given"], "stopping": "second_step", "lengths": [8], "n_mem": [1]}
@@ -327,23 +332,23 @@ def test_frozen_runs_come_back_as_cases(settings, store, tmp_path):
     run(settings, store)
     data = tmp_path / "data"
     data.mkdir()
-    runs.freeze(store, data)
+    frozen.freeze(store, data)
     assert manifest.check_manifest(data) == []
-    cases = runs.load_runs(data)
+    cases = frozen.load_runs(data)
     capacity.check_cases(cases)
     assert len(cases) == 16
     assert set(cases["origin"]) == {"measured"}
     kuratov = cases[cases["protocol"] == "kuratov2025"]
     ratio = kuratov["paper_ce_lm_nats"] / kuratov["ce_lm_nats"]
     np.testing.assert_allclose(ratio, kuratov["length"] / (kuratov["length"] - 1))
-    vectors = runs.load_vectors("tiny", data)
+    vectors = frozen.load_vectors("tiny", data)
     exact = cases[cases["exact"]].sort_values("length").groupby(["protocol", "n_mem", "text_id"])["key"].last()
     assert set(vectors) == set(exact)
     assert len(vectors)
     for convention in capacity.CONVENTIONS:
         assert len(capacity.compute_gains(cases, convention=convention)) == 4
     before = {p.name: p.read_bytes() for p in data.rglob("*") if p.is_file()}
-    runs.freeze(store, data)
+    frozen.freeze(store, data)
     assert before == {p.name: p.read_bytes() for p in data.rglob("*") if p.is_file()}
 
 
@@ -353,7 +358,7 @@ def test_freezing_does_not_bless_what_else_has_changed(settings, store, tmp_path
     (tmp_path / "published.csv").write_text("x\n12\n")
     manifest.write_manifest(tmp_path)
     (tmp_path / "published.csv").write_text("x\n13\n")
-    runs.freeze(store, tmp_path)
+    frozen.freeze(store, tmp_path)
     (problem,) = manifest.check_manifest(tmp_path)
     assert "published.csv" in problem
 
@@ -363,8 +368,8 @@ def test_a_loss_that_is_never_finite_is_kept_as_a_result(settings, store, tmp_pa
     settings["model"] |= {"name": save_overflowing_model(tmp_path / "model"), "dtype": "float16"}
     n, records = run(settings, store)
     assert [record["status"] for record in records] == ["diverged"] * n
-    runs.freeze(store, tmp_path / "data")
-    capacity.check_cases(runs.load_runs(tmp_path / "data"))
+    frozen.freeze(store, tmp_path / "data")
+    capacity.check_cases(frozen.load_runs(tmp_path / "data"))
 
 
 def test_frozen_tables_are_checked_against_the_manifest(settings, store, tmp_path):
@@ -372,16 +377,16 @@ def test_frozen_tables_are_checked_against_the_manifest(settings, store, tmp_pat
     run(settings, store)
     data = tmp_path / "data"
     data.mkdir()
-    table, _ = runs.freeze(store, data)
+    table, _ = frozen.freeze(store, data)
     content = bytearray(table.read_bytes())
     content[len(content) // 2] ^= 1
     table.write_bytes(content)
     with pytest.raises(InputError, match=r"tiny\.parquet and its hash .* do not match"):
-        runs.load_runs(data)
+        frozen.load_runs(data)
 
 
 def test_no_frozen_runs_is_an_empty_frame_of_cases(tmp_path):
-    assert list(runs.load_runs(tmp_path).columns) == capacity.CASE_COLUMNS
+    assert list(frozen.load_runs(tmp_path).columns) == capacity.CASE_COLUMNS
 
 
 def test_exactness_found_elsewhere_is_proven_on_a_cpu_before_it_is_frozen(settings, store, tmp_path):
@@ -394,7 +399,7 @@ def test_exactness_found_elsewhere_is_proven_on_a_cpu_before_it_is_frozen(settin
         record, vectors = cases[key]
         store.put(record | {"exact": True, "status": "exact", "ladder_device": "cuda", "min_logit_margin": 9}, vectors)
     with pytest.raises(InputError, match="found exact on cuda only; prove it on a CPU"):
-        runs.freeze(store, tmp_path)
+        frozen.freeze(store, tmp_path)
     said = []
     engine.prove_on_cpu(store, report=said.append)
     assert [line[:64] for line in said] == [fake]
@@ -405,15 +410,15 @@ def test_exactness_found_elsewhere_is_proven_on_a_cpu_before_it_is_frozen(settin
             assert (proven["exact"], proven["status"], proven["ladder_device"]) == (False, "solved", "cuda")
         else:
             assert proven == record
-    runs.freeze(store, tmp_path)
+    frozen.freeze(store, tmp_path)
 
 
 def test_a_missing_vector_and_other_weights_are_noticed(settings, store, tmp_path):
     settings["lengths"], settings["optimiser"]["max_steps"] = [2], 600
     run(settings, store)
-    runs.freeze(store, tmp_path)
+    frozen.freeze(store, tmp_path)
     assert engine.check_vectors(tmp_path, report=lambda line: None) == []
-    vectors = runs.load_vectors("tiny", tmp_path)
+    vectors = frozen.load_vectors("tiny", tmp_path)
     vectors.pop(sorted(vectors)[0])
     (tmp_path / "vectors" / "tiny.safetensors").write_bytes(save(vectors))
     manifest.write_manifest(tmp_path)
@@ -553,7 +558,7 @@ def test_bad_settings_are_told_in_one_line_before_any_work(settings, tmp_path, p
     put(settings, path, value)
     file = tmp_path / "sweep.yml"
     file.write_text(yaml.safe_dump(settings))
-    store = runs.Store("tiny", tmp_path / "runs")
+    store = Store("tiny", tmp_path / "runs")
     with pytest.raises(InputError, match=says) as error:
         engine.run_sweep(config.load_sweep(file), store)
     assert "\n" not in str(error.value)
@@ -628,7 +633,7 @@ def test_words_that_the_tokenizer_does_not_know_are_refused(settings):
 def test_an_unwritable_store_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write .*choose another place"):
-        runs.Store("tiny", tmp_path / "file")
+        Store("tiny", tmp_path / "file")
 
 
 def test_all_architectures_of_the_paper_and_of_today_are_tested():

@@ -12,10 +12,10 @@ import nbformat
 import numpy as np
 import pandas as pd
 
-from .errors import InputError
+from ..errors import InputError
+from ..paths import BUILD, FIGURES, ROOT, relative_to_root
 from .manifest import check_manifest
 from .notebooks import Executed, execute_notebook, find_notebooks, make_canonical, read_notebook
-from .paths import BUILD, FIGURES, ROOT, relative_to_root
 
 RELATIVE_TOLERANCE = 1e-6
 # What the bytes of a product depend on, beside this library.

@@ -15,10 +15,12 @@ import torch
 import yaml
 from tiny import save_tiny_model
 
-from paper_lib import engine, notebooks, runs
+from paper_lib import frozen
 from paper_lib.errors import InputError
-from paper_lib.lm import load_lm
+from paper_lib.live import engine
+from paper_lib.live.lm import load_lm
 from paper_lib.paths import DATA, NOTEBOOKS, ROOT
+from paper_lib.reproduce import notebooks
 
 QUICKSTART = NOTEBOOKS / "00_quickstart.ipynb"
 SHIPPED = "data/models/novels-5m"
@@ -76,10 +78,10 @@ def test_the_shipped_model_is_small_and_says_what_it_is():
 
 def test_every_frozen_vector_of_a_sample_decodes_to_its_text():
     # All of them: `python -m paper_lib verify`, which continuous integration runs.
-    cases = runs.load_runs().set_index("key")
+    cases = frozen.load_runs().set_index("key")
     lm, drawn = load_lm(SHIPPED), np.random.default_rng(0)
     for sweep in sorted(cases["sweep"].unique()):
-        vectors = runs.load_vectors(sweep)
+        vectors = frozen.load_vectors(sweep)
         for key in drawn.choice(sorted(vectors), size=min(4, len(vectors)), replace=False):
             record = cases.loc[key].to_dict()
             text = engine.decode_text(lm, record, vectors[key])
@@ -129,6 +131,6 @@ def test_the_manifest_covers_the_model_and_the_runs():
     listed = (DATA / "MANIFEST.sha256").read_text()
     for name in ("models/novels-5m/model.safetensors", "models/novels-5m/recipe.yml"):
         assert name in listed
-    for sweep in runs.load_runs()["sweep"].unique():
+    for sweep in frozen.load_runs()["sweep"].unique():
         assert f"runs/{sweep}.parquet" in listed
         assert f"vectors/{sweep}.safetensors" in listed

@@ -9,11 +9,10 @@ import pytest
 import torch
 from tiny import CONFIGS, make_lm, random_ids
 
-from paper_lib.engine import climb_ladder
 from paper_lib.errors import InputError
-from paper_lib.lm import FrozenLM, freeze
-from paper_lib.memory import PROTOCOLS, Protocol, find_protocol
-from paper_lib.optimize import (
+from paper_lib.live.engine import climb_ladder
+from paper_lib.live.lm import FrozenLM, freeze
+from paper_lib.live.optimize import (
     SAFE_MARGIN,
     STOPPING_RULES,
     AdamW,
@@ -26,6 +25,7 @@ from paper_lib.optimize import (
     measure,
     optimize,
 )
+from paper_lib.live.protocols import PROTOCOLS, Protocol, find_protocol
 
 NEVER = StoppingRule("never", min_margin=math.inf)
 

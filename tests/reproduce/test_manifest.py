@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paper_lib import manifest
 from paper_lib.errors import InputError
 from paper_lib.paths import DATA
+from paper_lib.reproduce import manifest
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_lost_manifest_is_named(data):
 
 
 def test_two_writers_leave_one_whole_manifest(data):
-    code = "import sys; from pathlib import Path; from paper_lib.manifest import write_manifest\n"
+    code = "import sys; from pathlib import Path; from paper_lib.reproduce.manifest import write_manifest\n"
     code += "for _ in range(50): write_manifest(Path(sys.argv[1]))"
     writers = [subprocess.Popen([sys.executable, "-c", code, str(data)]) for _ in range(2)]
     assert [writer.wait() for writer in writers] == [0, 0]

@@ -23,9 +23,9 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file, extract_commit_hash, logging
 from transformers.utils.import_utils import is_mambapy_available
 
-from .errors import InputError
-from .paths import ROOT
-from .score import score_hidden, score_logits
+from ..errors import InputError
+from ..paths import ROOT
+from .loss import score_hidden, score_logits
 
 # A download deserves a progress bar, reading a file does not.
 logging.disable_progress_bar()

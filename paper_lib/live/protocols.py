@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .errors import InputError, unknown_name
+from ..errors import InputError, unknown_name
 from .lm import FrozenLM
 
 

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from .errors import InputError
+from ..errors import InputError
 from .texts import read_folder
 
 START_TOKEN = "<s>"

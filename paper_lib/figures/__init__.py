@@ -1,0 +1,45 @@
+"""Figures: every plot takes a tidy frame and column names, draws on the axes it is given and returns them."""
+
+from .bars import plot_bars, plot_intervals, plot_landscape, plot_paired_bars
+from .clouds import length_norm, plot_against_theory, plot_entropy
+from .lines import plot_scaling, plot_shares
+from .marks import entropy_key, family_key, on_white, origin_key, proof_key
+from .style import (
+    FAMILY_COLOURS,
+    FAMILY_MARKERS,
+    GREY,
+    HIGHEST,
+    LENGTH_COLOURS,
+    PROOF_STYLES,
+    TEXT_WIDTH_INCHES,
+    UNIT_SLOPE,
+    save_figure,
+    use_style,
+)
+
+__all__ = [
+    "FAMILY_COLOURS",
+    "FAMILY_MARKERS",
+    "GREY",
+    "HIGHEST",
+    "LENGTH_COLOURS",
+    "PROOF_STYLES",
+    "TEXT_WIDTH_INCHES",
+    "UNIT_SLOPE",
+    "entropy_key",
+    "family_key",
+    "length_norm",
+    "on_white",
+    "origin_key",
+    "plot_against_theory",
+    "plot_bars",
+    "plot_entropy",
+    "plot_intervals",
+    "plot_landscape",
+    "plot_paired_bars",
+    "plot_scaling",
+    "plot_shares",
+    "proof_key",
+    "save_figure",
+    "use_style",
+]

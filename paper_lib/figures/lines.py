@@ -1,0 +1,57 @@
+"""A quantity over another, joined by lines."""
+
+import itertools
+
+import pandas as pd
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter
+
+from .marks import check_data, family_style, find_family, mark_style
+from .style import SERIES_STYLES, THOUSANDS
+
+
+def plot_scaling(data: pd.DataFrame, *, x: str, y: str, low=None, high=None, hue: str = "model", ax):
+    """Draw a quantity over the number of vectors on log axes, with proportional growth from the first, dashed.
+
+    One line per ``hue``, labelled for a legend, in the colour of its ``family`` or, of an unknown family or one with
+    several lines, in one of its own. The columns ``low`` and ``high`` give it a band.
+    """
+    check_data(data, [x, y, hue, "family"] + [low, high] * bool(low), ax)
+    others = itertools.cycle(SERIES_STYLES)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    for (name, origin), group in data.dropna(subset=[y]).groupby([hue, "origin"], sort=False):
+        group = group.sort_values(x)
+        family = find_family(group["family"].iloc[0])
+        alone = data.loc[data["family"] == group["family"].iloc[0], hue].nunique() == 1
+        style = family_style(family) if alone and family != "other" else next(others)
+        colour, first = style["color"], group.iloc[0]
+        ax.plot(group[x], first[y] * group[x] / first[x], color=colour, linewidth=0.8, linestyle=(0, (3, 2)))
+        if low:
+            ax.fill_between(group[x], group[low], group[high], color=colour, alpha=0.18, linewidth=0)
+        ax.plot(
+            group[x], group[y], label=name, **(mark_style(style, origin, size=4) | {"linestyle": "-", "linewidth": 1.1})
+        )
+    ax.xaxis.set_major_locator(FixedLocator(sorted(data.dropna(subset=[y])[x].unique())))
+    ax.xaxis.set_major_formatter(THOUSANDS)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(THOUSANDS)
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    return ax
+
+
+def plot_shares(data: pd.DataFrame, *, x: str = "length", y: str, hue: str, ax):
+    """Draw a share (0 to 1) over text length, one line per ``hue``, labelled for a legend.
+
+    Marks shrink from line to line, so that lines that coincide are seen to.
+    """
+    check_data(data, [x, y, hue], ax)
+    sizes = (7.5, 5, 3.5, 2.5)
+    for (label, group), style, size in zip(data.groupby(hue, sort=False), SERIES_STYLES, sizes, strict=False):
+        group = group.sort_values(x)
+        line = mark_style(style, group["origin"].iloc[0], size=size) | {"linestyle": "-", "linewidth": 1.1}
+        ax.plot(group[x], group[y], label=label, **line)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator(sorted(data[x].unique())))
+    ax.xaxis.set_major_formatter(THOUSANDS)
+    ax.set_ylim(-0.04, 1.04)
+    return ax

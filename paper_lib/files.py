@@ -1,0 +1,33 @@
+"""Files written whole or not at all, and their hashes."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from .errors import InputError
+
+
+def hash_bytes(content: bytes) -> str:
+    """Return the sha256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a product whole or not at all, and leave the file alone where it already says the same."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a product whole or not at all, and leave the file alone where it already holds the same bytes."""
+    if path.is_file() and path.read_bytes() == content:
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another OUT_DIR or free the place") from None
+    finally:
+        if temporary.exists():
+            temporary.unlink()

@@ -1,0 +1,84 @@
+"""Frozen runs: a finished sweep as one Parquet table and one safetensors file under data/, hashed in the manifest."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from .capacity import CASE_COLUMNS, paper_cross_entropy
+from .errors import InputError
+from .files import write_bytes
+from .paths import DATA, relative_to_root
+from .reproduce.manifest import read_bytes, write_manifest
+from .store import Store
+
+
+def freeze(store: Store, data: Path = DATA) -> tuple[Path, Path]:
+    """Write all records of a store to data/runs/<sweep>.parquet, the vectors worth keeping to data/vectors, hash both.
+
+    Kept are the vectors that ``select_kept`` names. Raises InputError for a store that is empty or holds only a part of
+    its texts somewhere, a damaged file, or a record that claims exactness without having been measured on a CPU.
+    """
+    cases = [store.get(key) for key in store]
+    name = store.folder.name
+    if not cases:
+        raise InputError(f"{store.folder} holds no case; run the sweep first")
+    for record, _ in cases:
+        if record["exact"] and record["ladder_device"] != "cpu":
+            raise InputError(
+                f"{store.path(record['key'])} was found exact on {record['ladder_device']} only; "
+                f"prove it on a CPU: python -m paper_lib freeze {name}"
+            )
+    frame = pd.DataFrame([record for record, _ in cases]).sort_values("key", ignore_index=True)
+    twice = frame[frame.duplicated(["source", "text_id", "protocol", "n_mem", "length"])]
+    if len(twice):
+        raise InputError(
+            f"{store.folder} holds text {twice['text_id'].iloc[0]} twice at length {twice['length'].iloc[0]}, with "
+            "other settings; delete the folder and run the sweep again, or run each setting under a name of its own"
+        )
+    texts = frame.groupby(["source", "protocol", "n_mem", "length"])["text_id"].agg(set)
+    if unfinished := sum(len(frame["text_id"].unique()) - len(there) for there in texts):
+        raise InputError(f"{store.folder} is not finished, {unfinished} cases are missing; run the sweep again first")
+    kept = set(select_kept(frame)["key"])
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    tensors = {record["key"]: vectors for record, vectors in cases if record["key"] in kept}
+    table, vectors = data / "runs" / f"{name}.parquet", data / "vectors" / f"{name}.safetensors"
+    write_bytes(vectors, save(tensors))
+    write_bytes(table, buffer.getvalue())
+    write_manifest(data, changed=(table, vectors))
+    return table, vectors
+
+
+def select_kept(cases: pd.DataFrame) -> pd.DataFrame:
+    """Return the cases whose vectors are worth keeping: each text's longest exact one, per protocol and n_mem."""
+    exact = cases[cases["exact"].eq(True)].sort_values(["length", "key"])
+    return exact.groupby(["protocol", "n_mem", "text_id"]).tail(1)
+
+
+def load_runs(data: Path = DATA) -> pd.DataFrame:
+    """Return all frozen records as cases: CASE_COLUMNS with ``origin = measured``, then whatever else was recorded."""
+    tables = sorted((data / "runs").glob("*.parquet"))
+    if not tables:
+        return pd.DataFrame(columns=CASE_COLUMNS)
+    frames = [pd.read_parquet(io.BytesIO(read_bytes(path, data))).assign(sweep=path.stem) for path in tables]
+    cases = pd.concat(frames, ignore_index=True).assign(origin="measured")
+    for column, total in (("paper_ce_lm_nats", "ce_lm_nats"), ("paper_ce_mem_nats", "ce_mem_min_nats")):
+        cases[column] = paper_cross_entropy(cases[total], cases["n_targets"], cases["length"])
+    # The published criterion looks at the best step, as it was computed there; the ladder measures anew, in fp32.
+    cases = cases.rename(columns={"tf_accuracy": "ladder_tf_accuracy"})
+    cases["tf_accuracy"] = cases["n_correct_mem"] / cases["n_targets"]
+    return cases[CASE_COLUMNS + [column for column in cases.columns if column not in CASE_COLUMNS]]
+
+
+def load_vectors(sweep: str, data: Path = DATA) -> dict[str, np.ndarray]:
+    """Return the frozen vectors of a sweep by key, each (n_mem, d_embed); InputError when the sweep has none."""
+    path = data / "vectors" / f"{sweep}.safetensors"
+    if not path.is_file():
+        raise InputError(f"{relative_to_root(path)} is missing; freeze the sweep {sweep} first")
+    read_bytes(path, data)
+    with safe_open(path, framework="np") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict

@@ -1,0 +1,1 @@
+"""Executing the notebooks, and checking that everything is still what it says."""
