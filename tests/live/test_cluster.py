@@ -44,7 +44,9 @@ TIMING_AND_PLACE = {"wall_seconds", "device", "vectors_sha256"}
 @pytest.fixture(scope="module")
 def cluster():
     # PYTHONPATH: workers are processes of their own
-    library = os.pathsep.join([str(Path(engine.__file__).parents[1]), str(Path(__file__).parent)])
+    library = os.pathsep.join(
+        [str(Path(engine.__file__).parents[2]), str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    )
     environment = {"env_vars": {"PYTHONPATH": library, "OMP_NUM_THREADS": "1"}}
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
     yield

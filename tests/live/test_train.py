@@ -111,7 +111,7 @@ def test_missing_recipe_and_empty_folder_are_named(recipe, tmp_path):
 
 
 def test_the_recipes_of_the_repository_are_valid():
-    paths = sorted((train.Path(train.__file__).parents[1] / "data" / "models").glob("*/recipe.yml"))
+    paths = sorted((train.Path(train.__file__).parents[2] / "data" / "models").glob("*/recipe.yml"))
     assert paths
     for path in paths:
         assert train.load_recipe(path).name == path.parent.name
