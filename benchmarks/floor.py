@@ -14,9 +14,11 @@ import typer
 from shapes import NAMES, make_lm, synchronize
 
 from paper_lib.live.cost import time_step
+from paper_lib.live.goals import GOALS
 from paper_lib.live.lm import FrozenLM
-from paper_lib.live.optimize import AdamW, Case, fill_batch
+from paper_lib.live.measure import fill_batch
 from paper_lib.live.protocols import find_protocol
+from paper_lib.live.rows import Case, Recipe
 from paper_lib.tables import to_markdown
 
 N_REPEATS = 3
@@ -50,7 +52,7 @@ def measure_steps(lm: FrozenLM, batch_size: int, length: int) -> float:
     torch.manual_seed(length)
     ids = torch.randint(3, lm.vocab_size, (batch_size, length))
     cases = [Case(str(number), row) for number, row in enumerate(ids)]
-    return batch_size * length / time_step(lm, find_protocol("strict"), cases, AdamW())
+    return batch_size * length / time_step(lm, find_protocol("strict"), cases, Recipe(GOALS["never"]), 2.0)
 
 
 def main(

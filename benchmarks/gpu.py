@@ -13,15 +13,17 @@ import typer
 from shapes import NAMES, make_lm, synchronize
 
 from paper_lib.live.cost import time_step
+from paper_lib.live.goals import GOALS
 from paper_lib.live.lm import FrozenLM
-from paper_lib.live.optimize import AdamW, Case, fill_batch, initial_vectors
+from paper_lib.live.measure import fill_batch
 from paper_lib.live.protocols import find_protocol
+from paper_lib.live.rows import Case, Recipe, draw_start
 from paper_lib.tables import to_markdown
 
 
 def run_reference(lm: FrozenLM, text: torch.Tensor, n_steps: int) -> float:
     """Return token-steps per second of ``n_steps`` steps with one text (1, pos), after one that warms up."""
-    memory = initial_vectors(lm, Case("reference", text[0])).requires_grad_()
+    memory = draw_start(lm, find_protocol("kuratov2025"), Case("reference", text[0]))["vectors"].requires_grad_()
     optimiser = torch.optim.AdamW([memory], lr=0.01, betas=(0.9, 0.9), weight_decay=0.01)
     for step in range(n_steps + 1):
         if step == 1:
@@ -54,7 +56,7 @@ def main(
         ids = torch.randint(3, lm.vocab_size, (batch_size, length), device=lm.device)
         reference = run_reference(lm, ids[:1], n_steps)
         cases = [Case(str(number), row) for number, row in enumerate(ids)]
-        here = batch_size * length / time_step(lm, find_protocol("kuratov2025"), cases, AdamW())
+        here = batch_size * length / time_step(lm, find_protocol("kuratov2025"), cases, Recipe(GOALS["never"]), 2.0)
         rows.append(
             {
                 "length (tokens)": length,

@@ -24,7 +24,7 @@ import typer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from paper_lib.config import Sweep
-from paper_lib.live import engine
+from paper_lib.live.sweep import run_sweep
 from paper_lib.paths import ROOT
 from paper_lib.store import Store
 from paper_lib.tables import to_markdown
@@ -36,7 +36,6 @@ MAY_DIFFER = {"wall_seconds", "vectors_sha256"}  # the hash changes with the las
 FORK = get_context("fork")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 torch.set_num_threads(1)
-engine.SECONDS_BETWEEN_HALFWAY = 0.02
 
 
 class WatchedStore(Store):
@@ -82,7 +81,7 @@ def start(sweep: Sweep, root: Path):
         def cramming(_):
             phase.value = PHASES.index("cramming")
 
-        engine.run_sweep(sweep, WatchedStore(sweep.name, root, phase), on_plan=cramming)
+        run_sweep(sweep, WatchedStore(sweep.name, root, phase), on_plan=cramming, save_every_seconds=0.02)
 
     process = FORK.Process(target=work)
     process.start()
@@ -120,10 +119,10 @@ def count_halfway(folder: Path) -> int:
 def compare(sweep: Sweep, root: Path, straight: Path) -> dict:
     """Return how the killed sweep differs from the one left in peace."""
     killed, peaceful = Store(sweep.name, root), Store(sweep.name, straight)
-    worst, n_status, worst_vector = 0.0, 0, 0.0
+    worst, n_exact, worst_vector = 0.0, 0, 0.0
     for key in set(killed) & set(peaceful):
         (one, v), (other, w) = killed.get(key), peaceful.get(key)
-        n_status += one["status"] != other["status"]
+        n_exact += one["exact"] != other["exact"]
         worst_vector = max(worst_vector, float(np.abs(v - w).max()))
         for name in one.keys() - MAY_DIFFER:
             if isinstance(one[name], float):
@@ -136,7 +135,7 @@ def compare(sweep: Sweep, root: Path, straight: Path) -> dict:
         "too many": len(set(killed) - set(peaceful)),
         "partial files": len([path for path in killed.folder.iterdir() if path.suffix == ".partial"]),
         "left halfway": count_halfway(killed.folder),
-        "other status": n_status,
+        "other exactness": n_exact,
         "exact": exact[0],
         "exact in peace": exact[1],
         "fields off by": worst,

@@ -25,8 +25,9 @@ def take_a_step(way: str, batch_size: int) -> dict:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from paper_lib.live.lm import freeze
-    from paper_lib.live.optimize import Case, initial_vectors, measure
+    from paper_lib.live.measure import measure
     from paper_lib.live.protocols import find_protocol
+    from paper_lib.live.rows import Case, draw_start
 
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -35,8 +36,9 @@ def take_a_step(way: str, batch_size: int) -> dict:
     )  # fmt: skip
     lm = freeze(LlamaForCausalLM(config), fingerprint="benchmark")
     ids = torch.randint(VOCAB_SIZE, (batch_size, LENGTH_TOKENS))
-    start = [initial_vectors(lm, Case(str(number), row)) for number, row in enumerate(ids)]
-    vectors, protocol = torch.stack(start).requires_grad_(), find_protocol("strict")
+    protocol = find_protocol("strict")
+    start = [draw_start(lm, protocol, Case(str(number), row))["vectors"] for number, row in enumerate(ids)]
+    vectors = torch.stack(start).requires_grad_()
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     if way == "chunks":
         losses = measure(lm, protocol, vectors, ids)["loss"]

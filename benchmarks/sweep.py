@@ -16,10 +16,9 @@ from shapes import SHIPPED, make_lm
 from throughput import sample_texts
 
 from paper_lib.config import Sweep
-from paper_lib.live import optimize
 from paper_lib.live.cluster import run_on_ray
-from paper_lib.live.cost import NEVER, compute_plan
-from paper_lib.live.engine import run_sweep
+from paper_lib.live.cost import compute_cost
+from paper_lib.live.sweep import run_sweep
 from paper_lib.store import Store
 from paper_lib.tables import to_markdown
 
@@ -51,7 +50,7 @@ def compare_plan(n_texts: int, n_steps: int) -> pd.DataFrame:
     for stopping, name in (("never", "fixed steps"), ("strict", "early stops")):
         sweep = make_sweep(n_texts, n_steps, stopping)
         with tempfile.TemporaryDirectory() as folder:
-            plan = compute_plan(sweep, make_lm("shipped"), Store(sweep.name, Path(folder)))
+            plan = compute_cost(sweep, make_lm("shipped"), Store(sweep.name, Path(folder)))
         planned = plan["hours"].sum() * 3600
         rows.append(
             {"sweep": name, "cases": int(plan["n_cases"].sum()), "run, of plan": time_sweep(sweep)["seconds"] / planned}
@@ -78,7 +77,6 @@ def main(
     n_steps: Annotated[int, typer.Option(help="Most steps of a text.")] = 500,
 ) -> None:
     """Print two tables: plan against run, Ray against this process."""
-    optimize.STOPPING_RULES["never"] = NEVER
     print(to_markdown(compare_plan(n_texts, n_steps)))
     print("\n" + to_markdown(compare_ray(n_texts, n_steps)))
 

@@ -15,10 +15,13 @@ import typer
 from transformers import AutoModelForCausalLM
 
 from paper_lib.capacity import SOLVED_ACCURACY
-from paper_lib.live.cost import NEVER
+from paper_lib.config import Optimiser
+from paper_lib.live.goals import GOALS, Goal
 from paper_lib.live.lm import FrozenLM, load_lm
-from paper_lib.live.optimize import STOPPING_RULES, AdamW, Case, StoppingRule, initial_vectors, measure, optimize
+from paper_lib.live.loop import optimise
+from paper_lib.live.measure import measure
 from paper_lib.live.protocols import find_protocol
+from paper_lib.live.rows import Case, Recipe, draw_start
 from paper_lib.paths import ROOT
 from paper_lib.tables import to_markdown
 
@@ -36,7 +39,7 @@ def sample_texts(lm: FrozenLM, n_texts: int, length: int) -> torch.Tensor:
     )
 
 
-def run_reference(lm: FrozenLM, ids: torch.Tensor, n_steps: int, rule: StoppingRule) -> dict:
+def run_reference(lm: FrozenLM, ids: torch.Tensor, n_steps: int, goal: Goal) -> dict:
     """Cram one text after the other; return seconds of loading, seconds of the rest, gains (nats) and accuracies.
 
     Under the published rule a text ends with accuracy 1; its patience is longer than the steps here.
@@ -52,7 +55,7 @@ def run_reference(lm: FrozenLM, ids: torch.Tensor, n_steps: int, rule: StoppingR
         text = text.unsqueeze(0)
         with torch.no_grad():
             alone = torch.nn.functional.cross_entropy(model(input_ids=text).logits[0, :-1], text[0, 1:]).item()
-        memory = initial_vectors(lm, Case(str(number), text[0])).requires_grad_()
+        memory = draw_start(lm, find_protocol("kuratov2025"), Case(str(number), text[0]))["vectors"].requires_grad_()
         optimiser = torch.optim.AdamW([memory], lr=LR, betas=(0.9, 0.9), weight_decay=0.01)
         best_loss, best_accuracy = float("inf"), 0.0
         for _ in range(n_steps):
@@ -62,7 +65,7 @@ def run_reference(lm: FrozenLM, ids: torch.Tensor, n_steps: int, rule: StoppingR
             loss = torch.nn.functional.cross_entropy(logits, text[0, 1:])
             accuracy = (logits.argmax(-1) == text[0, 1:]).float().mean().item()
             best_loss, best_accuracy = min(best_loss, loss.item()), max(best_accuracy, accuracy)
-            if accuracy == 1 and rule is not NEVER:
+            if accuracy == 1 and goal is not GOALS["never"]:
                 break
             optimiser.zero_grad()
             loss.backward()
@@ -73,7 +76,7 @@ def run_reference(lm: FrozenLM, ids: torch.Tensor, n_steps: int, rule: StoppingR
     return {"loading": loading, "cramming": cramming, "gains": gains, "accuracies": accuracies}
 
 
-def run_here(lm: FrozenLM, ids: torch.Tensor, n_steps: int, rule: StoppingRule, seed: str = "") -> dict:
+def run_here(lm: FrozenLM, ids: torch.Tensor, n_steps: int, goal: Goal, seed: str = "") -> dict:
     """Do the same work with this library; ``seed`` changes the random starts."""
     started = time.perf_counter()
     load_lm(MODEL)
@@ -83,23 +86,23 @@ def run_here(lm: FrozenLM, ids: torch.Tensor, n_steps: int, rule: StoppingRule, 
     with torch.no_grad():
         alone = measure(lm, protocol, None, ids)["ce_nats"]
     cases = [Case(f"{seed}{number}", text) for number, text in enumerate(ids)]
-    finished = optimize(lm, protocol, cases, AdamW(lr=LR, max_steps=n_steps), rule)
+    finished = optimise(lm, protocol, cases, Recipe(goal, Optimiser(lr=LR, max_steps=n_steps)))
     results = {int(result.case.key.removeprefix(seed)): result for results in finished for result in results}
-    gains = [alone[i].item() - results[i].ce_mem_min_nats for i in range(len(ids))]
-    accuracies = [results[i].n_correct_mem / results[i].n_targets for i in range(len(ids))]
+    gains = [alone[i].item() - results[i].measured["ce_mem_min_nats"] for i in range(len(ids))]
+    accuracies = [results[i].measured["n_correct_mem"] / protocol.n_targets(len(ids[i])) for i in range(len(ids))]
     seconds = time.perf_counter() - started
     return {"loading": loading, "cramming": seconds, "gains": gains, "accuracies": accuracies}
 
 
 def compare(
-    lm: FrozenLM, ids: torch.Tensor, n_steps: int, n_repeats: int, rule: StoppingRule
+    lm: FrozenLM, ids: torch.Tensor, n_steps: int, n_repeats: int, goal: Goal
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return how many times faster this library is at every length (medians), and what both ways found."""
     seconds, found = [], {}
     for length in LENGTHS:
         texts = ids[:, :length]
         pairs = [
-            (run_reference(lm, texts, n_steps, rule), run_here(lm, texts, n_steps, rule)) for _ in range(n_repeats)
+            (run_reference(lm, texts, n_steps, goal), run_here(lm, texts, n_steps, goal)) for _ in range(n_repeats)
         ]
         seconds.append(
             [
@@ -108,7 +111,7 @@ def compare(
                 for side in (0, 1)
             ]
         )
-        again = run_here(lm, texts, n_steps, rule, seed="another ")
+        again = run_here(lm, texts, n_steps, goal, seed="another ")
         for name, result in zip(("reference", "here", "here, another seed"), (*pairs[-1], again), strict=True):
             found.setdefault(name, []).append(result)
     speed = pd.DataFrame(
@@ -146,8 +149,8 @@ def main(
     torch.set_num_threads(2)
     lm = load_lm(MODEL)
     ids = sample_texts(lm, n_texts, max(LENGTHS))
-    for name, rule in (("fixed steps", NEVER), ("stopping at accuracy 1", STOPPING_RULES["kuratov2025"])):
-        speed, found = compare(lm, ids, n_steps, n_repeats, rule)
+    for name, goal in (("fixed steps", GOALS["never"]), ("stopping at accuracy 1", GOALS["kuratov2025"])):
+        speed, found = compare(lm, ids, n_steps, n_repeats, goal)
         print(f"{name}\n\n{to_markdown(speed)}\n\n{to_markdown(found)}\n", flush=True)
 
 

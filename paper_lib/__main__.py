@@ -51,7 +51,7 @@ def verify(
 
     problems = verify(report)
     if decode and not problems:
-        problems = _live("engine").check_vectors(report=report)
+        problems = _live("proofs").check_vectors(report=report)
     if problems:
         raise InputError("\n".join(problems))
     print("verify: all agree")
@@ -76,7 +76,7 @@ def run(
     from .config import load_sweep
     from .store import Store
 
-    settings, live = load_sweep(sweep), _live("engine")
+    settings, live = load_sweep(sweep), _live("sweep")
     where = {"device": _find_device(device)}
     if engine == "ray":
         on_ray = partial(_live("cluster").run_on_ray, address=address, num_cpus=num_cpus, num_gpus=num_gpus)
@@ -110,7 +110,7 @@ def plan(
     gpu = device if device in planner.PEAK_FLOPS else None
     here = "cpu" if gpu else _find_device(None if device == "measure" else device)
     lm = _live("lm").load_lm(**settings.model.model_dump(), device=here)
-    table = planner.compute_plan(settings, lm, Store(settings.name), gpu)
+    table = planner.compute_cost(settings, lm, Store(settings.name), gpu)
     if table.empty:
         print(f"{settings.name}: every case is stored; nothing is left to run")
         return
@@ -127,7 +127,7 @@ def plan(
 
 @app.command()
 def status(name: Annotated[str, typer.Argument(help="The name of a sweep.")]) -> None:
-    """Count the stored cases of a sweep by protocol, vectors, length and status."""
+    """Count the stored cases of a sweep by protocol, vectors, length and why each ended."""
     from .store import Store
     from .tables import to_markdown
 
@@ -136,7 +136,7 @@ def status(name: Annotated[str, typer.Argument(help="The name of a sweep.")]) ->
     if records.empty:
         raise InputError(f"{relative_to_root(store.folder)} holds no case; run the sweep first")
     by = ["protocol", "n_mem", "length"]
-    print(to_markdown(records.groupby([*by, "status"]).size().unstack(fill_value=0).reset_index()))
+    print(to_markdown(records.groupby([*by, "ended"]).size().unstack(fill_value=0).reset_index()))
 
 
 @app.command()
@@ -150,7 +150,7 @@ def freeze(name: Annotated[str, typer.Argument(help="The name of a sweep that ha
 
     store = Store(name)
     if any(store.get(key)[0]["ladder_device"] != "cpu" for key in store):
-        _live("engine").prove_on_cpu(store)
+        _live("proofs").prove_on_cpu(store)
     for path in freeze(store):
         print(f"wrote {relative_to_root(path)}")
 
@@ -163,13 +163,12 @@ def decode(
     """Print the text that a stored vector decodes to."""
     from .store import Store
 
-    store, engine = Store(name), _live("engine")
+    store, proofs = Store(name), _live("proofs")
     keys = [stored for stored in store if stored.startswith(key)]
     if len(keys) != 1:
         raise InputError(f"{len(keys)} cases of {name} begin with {key!r}; give more of one key")
     record, vectors = store.get(keys[0])
-    lm = _live("lm").load_lm(record["model"], revision=record["revision"], dtype=record["dtype"])
-    print(engine.decode_text(lm, record, vectors))
+    print(proofs.decode_text(proofs.load_same(record), record, vectors))
 
 
 @app.command()

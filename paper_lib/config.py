@@ -2,6 +2,13 @@
 
 Settings are frozen, and an unknown key is an error. The defaults are the paper's (appendix A), so a sweep of the paper
 names its model, texts and lengths only.
+
+A *part* (protocol, goal, mover, loss, parametrisation, finder) is named like a call: ``strict``, or with settings of
+its own ``momentum(decay=0.8)``; ``live/parts.py`` reads such names.
+
+The key rule: a case is known by the hash of its settings, so a stored case stays valid only while its key does. A
+setting that is added later is declared with ``added_later`` and enters the key only where it is not at its default. A
+default never changes; it is superseded by a new setting.
 """
 
 import hashlib
@@ -23,8 +30,13 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def added_later(default, **options):
+    """Declare a setting that is younger than the first frozen cases (see the key rule above)."""
+    return Field(default, json_schema_extra={"added_later": True}, **options)
+
+
 class Optimiser(Settings):
-    """AdamW without schedule or clipping; ``max_steps`` counts measurements."""
+    """How vectors move: by default AdamW without schedule or clipping. ``max_steps`` counts measurements."""
 
     lr: float = Field(0.01, gt=0)
     beta1: float = Field(0.9, ge=0, lt=1)
@@ -32,6 +44,7 @@ class Optimiser(Settings):
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     max_steps: Positive = 5000
+    mover: str = added_later("adamw", description="one of live/movers.py")
 
 
 class Model(Settings):
@@ -92,11 +105,18 @@ class Sweep(Settings):
     lengths: tuple[Positive, ...] = Field(min_length=1)
     n_mem: tuple[Positive, ...] = (1,)
     protocols: tuple[str, ...] = Field(("kuratov2025",), min_length=1)
-    stopping: str | None = Field(None, description="a stopping rule; by default the one named like the protocol")
+    stopping: str | None = Field(None, description="a goal; by default the one named like the protocol, or strict")
     optimiser: Optimiser = Optimiser()
+    loss: str = Field("cross_entropy", description="one of live/loss.py")
+    parametrisation: str = Field("free", description="one of live/parametrisations.py")
+    finder: str = Field("optimise", description="one of live/finders.py: where vectors come from")
     storage: Literal["float32", "float16"] = Field("float32", description="precision that vectors are kept in")
     batch_size: Positive | None = Field(None, description="texts at a time; by default what keeps the device busy")
     seed: int = 0
+    text_seed: int | None = Field(
+        None, description="seed of the texts drawn; by default `seed`, that of the starts too"
+    )
+    n_restarts: Positive = Field(1, description="random starts of each text, each a case of its own")
 
     @field_validator("lengths", "n_mem", "protocols")
     @classmethod
@@ -121,18 +141,55 @@ class CaseConfig(Settings):
     autocast: str | None
     storage: str
     seed: int
+    loss: str = added_later("cross_entropy")
+    parametrisation: str = added_later("free")
+    finder: str = added_later("optimise")
+    restart: int = added_later(0, ge=0)
 
     @property
     def columns(self) -> dict:
         """Return all fields as columns of a record, those of the optimiser as ``optimiser_*``."""
-        optimiser = {f"optimiser_{name}": value for name, value in self.optimiser.model_dump().items()}
+        optimiser = {f"{OPTIMISER_PREFIX}{name}": value for name, value in self.optimiser.model_dump().items()}
         return self.model_dump(mode="json", exclude={"optimiser"}) | optimiser
 
     @property
     def run_key(self) -> str:
-        """Return the sha256 of the canonical JSON of all fields."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Return the sha256 of the canonical JSON of all fields but later ones at their defaults (the key rule)."""
+        text = json.dumps(_drop_later_defaults(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+OPTIMISER_PREFIX = "optimiser_"
+
+
+def read_case(record: dict) -> CaseConfig:
+    """Return the settings that a record was measured with; later settings that it lacks are at their defaults."""
+    moving = {name: record.get(OPTIMISER_PREFIX + name) for name in Optimiser.model_fields}
+    settings = {name: record.get(name) for name in CaseConfig.model_fields if name != "optimiser"}
+    return CaseConfig(**{"autocast": None} | _drop_null(settings), optimiser=Optimiser(**_drop_null(moving)))
+
+
+def _drop_null(values):
+    return {name: value for name, value in values.items() if value is not None and value == value}  # NaN is null too
+
+
+def list_later_defaults() -> dict:
+    """Return the columns of a record that were added later, with the defaults that older records were measured at."""
+    fields = CaseConfig.model_fields | {OPTIMISER_PREFIX + n: f for n, f in Optimiser.model_fields.items()}
+    return {name: field.default for name, field in fields.items() if _is_later(field)}
+
+
+def _is_later(field):
+    return bool((field.json_schema_extra or {}).get("added_later"))
+
+
+def _drop_later_defaults(settings):
+    kept = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if not (_is_later(field) and value == field.default):
+            kept[name] = _drop_later_defaults(value) if isinstance(value, Settings) else value
+    return kept
 
 
 def hash_ids(ids) -> str:

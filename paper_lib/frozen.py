@@ -9,45 +9,51 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from .capacity import CASE_COLUMNS, paper_cross_entropy
-from .errors import InputError
+from .config import list_later_defaults
+from .errors import InputError, unknown_name
 from .files import write_bytes
 from .paths import DATA, relative_to_root
 from .reproduce.manifest import read_bytes, write_manifest
 from .store import Store
 
+KEPT = ("longest_exact", "all")
 
-def freeze(store: Store, data: Path = DATA) -> tuple[Path, Path]:
+
+def freeze(store: Store, data: Path = DATA, *, keep: str = "longest_exact") -> tuple[Path, Path]:
     """Write all records of a store to data/runs/<sweep>.parquet, the vectors worth keeping to data/vectors, hash both.
 
-    Kept are the vectors that ``select_kept`` names. Raises InputError for a store that is empty or holds only a part of
-    its texts somewhere, a damaged file, or a record that claims exactness without having been measured on a CPU.
+    Kept are the vectors that ``select_kept`` names, or with ``keep`` = "all" those of every case. Raises InputError
+    for a store that is empty or holds only a part of its texts somewhere, a damaged file, or a record that claims
+    exactness without having been measured on a CPU.
     """
     cases = [store.get(key) for key in store]
     name = store.folder.name
     if not cases:
         raise InputError(f"{store.folder} holds no case; run the sweep first")
     for record, _ in cases:
-        if record["exact"] and record["ladder_device"] != "cpu":
+        if record["exact_length_tokens"] and record["ladder_device"] != "cpu":
             raise InputError(
                 f"{store.path(record['key'])} was found exact on {record['ladder_device']} only; "
                 f"prove it on a CPU: python -m paper_lib freeze {name}"
             )
     frame = pd.DataFrame([record for record, _ in cases]).sort_values("key", ignore_index=True)
-    twice = frame[frame.duplicated(["source", "text_id", "protocol", "n_mem", "length"])]
+    twice = frame[frame.duplicated(["source", "text_id", "protocol", "n_mem", "length", "restart"])]
     if len(twice):
         raise InputError(
             f"{store.folder} holds text {twice['text_id'].iloc[0]} twice at length {twice['length'].iloc[0]}, with "
             "other settings; delete the folder and run the sweep again, or run each setting under a name of its own"
         )
-    texts = frame.groupby(["source", "protocol", "n_mem", "length"])["text_id"].agg(set)
+    texts = frame.groupby(["source", "protocol", "n_mem", "length", "restart"])["text_id"].agg(set)
     if unfinished := sum(len(frame["text_id"].unique()) - len(there) for there in texts):
         raise InputError(f"{store.folder} is not finished, {unfinished} cases are missing; run the sweep again first")
-    kept = set(select_kept(frame)["key"])
+    if keep not in KEPT:
+        raise unknown_name("vectors to keep", keep, KEPT)
+    kept = set((frame if keep == "all" else select_kept(frame))["key"])
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     tensors = {record["key"]: vectors for record, vectors in cases if record["key"] in kept}
     table, vectors = data / "runs" / f"{name}.parquet", data / "vectors" / f"{name}.safetensors"
-    write_bytes(vectors, save(tensors))
+    write_bytes(vectors, save(tensors, metadata={"keep": keep} if keep == "all" else None))
     write_bytes(table, buffer.getvalue())
     write_manifest(data, changed=(table, vectors))
     return table, vectors
@@ -55,7 +61,7 @@ def freeze(store: Store, data: Path = DATA) -> tuple[Path, Path]:
 
 def select_kept(cases: pd.DataFrame) -> pd.DataFrame:
     """Return the cases whose vectors are worth keeping: each text's longest exact one, per protocol and n_mem."""
-    exact = cases[cases["exact"].eq(True)].sort_values(["length", "key"])
+    exact = cases[cases["exact_length_tokens"] > 0].sort_values(["exact_length_tokens", "length", "key"])
     return exact.groupby(["protocol", "n_mem", "text_id"]).tail(1)
 
 
@@ -64,7 +70,7 @@ def load_runs(data: Path = DATA) -> pd.DataFrame:
     tables = sorted((data / "runs").glob("*.parquet"))
     if not tables:
         return pd.DataFrame(columns=CASE_COLUMNS)
-    frames = [pd.read_parquet(io.BytesIO(read_bytes(path, data))).assign(sweep=path.stem) for path in tables]
+    frames = [_complete(pd.read_parquet(io.BytesIO(read_bytes(path, data)))).assign(sweep=path.stem) for path in tables]
     cases = pd.concat(frames, ignore_index=True).assign(origin="measured")
     for column, total in (("paper_ce_lm_nats", "ce_lm_nats"), ("paper_ce_mem_nats", "ce_mem_min_nats")):
         cases[column] = paper_cross_entropy(cases[total], cases["n_targets"], cases["length"])
@@ -76,9 +82,32 @@ def load_runs(data: Path = DATA) -> pd.DataFrame:
 
 def load_vectors(sweep: str, data: Path = DATA) -> dict[str, np.ndarray]:
     """Return the frozen vectors of a sweep by key, each (n_mem, d_embed); InputError when the sweep has none."""
+    with _open_vectors(sweep, data) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
+
+
+def list_kept(cases: pd.DataFrame, sweep: str, data: Path = DATA) -> set[str]:
+    """Return the keys of the cases of a sweep whose vectors its file must hold, given how it was frozen."""
+    with _open_vectors(sweep, data) as file:
+        keep_all = (file.metadata() or {}).get("keep") == "all"
+    return set((cases if keep_all else select_kept(cases))["key"])
+
+
+def _open_vectors(sweep, data):
     path = data / "vectors" / f"{sweep}.safetensors"
     if not path.is_file():
         raise InputError(f"{relative_to_root(path)} is missing; freeze the sweep {sweep} first")
     read_bytes(path, data)
-    with safe_open(path, framework="np") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
+    return safe_open(path, framework="np")
+
+
+def _complete(frame):
+    # What ``store.complete_record`` does, for a whole table.
+    exact = frame["exact"].eq(True)
+    later = list_later_defaults() | {
+        "exact_length_tokens": frame["length"].where(exact, 0),
+        "exact_ids_sha256": frame["ids_sha256"].where(exact, None) if "ids_sha256" in frame else None,
+    }
+    if "status" in frame:
+        frame = frame.rename(columns={"status": "ended"}).replace({"ended": {"exact": "reached", "solved": "reached"}})
+    return frame.assign(**{name: value for name, value in later.items() if name not in frame})

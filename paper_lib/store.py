@@ -18,12 +18,13 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
+from .config import list_later_defaults
 from .errors import InputError
 from .files import write_bytes
 from .paths import BUILD
 
 VECTOR, SUFFIX, HALFWAY_SUFFIX = "vectors", ".safetensors", ".halfway"
-INDEX_COLUMNS = ["key", "text_id", "protocol", "n_mem", "length", "status", "exact"]
+INDEX_COLUMNS = ["key", "text_id", "protocol", "n_mem", "length", "restart", "ended", "exact"]
 
 
 class Store:
@@ -50,13 +51,16 @@ class Store:
         record = record | {"vectors_sha256": _hash(vectors)}
         text = json.dumps(record, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        content = save({VECTOR: vectors}, metadata={"record": text, "record_sha256": digest})
+        content = save({VECTOR: np.ascontiguousarray(vectors)}, metadata={"record": text, "record_sha256": digest})
         write_bytes(self.path(record["key"]), content)
         self._append_to_index([record])
         self._halfway(record["key"]).unlink(missing_ok=True)
 
     def get(self, key: str) -> tuple[dict, np.ndarray]:
-        """Return record and vectors of a stored case; InputError names a damaged file and the way out."""
+        """Return record and vectors of a stored case; InputError names a damaged file and the way out.
+
+        A record of an earlier version has the later columns at their defaults (see ``complete_record``).
+        """
         path = self.path(key)
         try:
             with safe_open(path, framework="np") as file:
@@ -68,13 +72,14 @@ class Store:
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
             raise InputError(f"{path} is damaged; delete it and run the sweep again") from None
         if said != (key, _hash(vectors), hashlib.sha256(text.encode()).hexdigest()):
-            raise InputError(f"{path} does not hold what it says; delete it and run the sweep again")
-        return record, vectors
+            raise InputError(f"{path}: contents do not match their recorded hashes; delete it and run the sweep again")
+        return complete_record(record), vectors
 
     def put_halfway(self, key: str, state: dict[str, np.ndarray]) -> None:
         """Keep the state of a case that is not finished, until it is stored."""
         if key not in self:  # another process may have finished it meanwhile
-            content = save(state)
+            # safetensors writes memory as it lies, so a transposed array would come back scrambled
+            content = save({name: np.asarray(values, order="C") for name, values in state.items()})
             write_bytes(self._halfway(key), hashlib.sha256(content).digest() + content)
 
     def get_halfway(self, key: str) -> dict[str, np.ndarray] | None:
@@ -86,7 +91,7 @@ class Store:
             return None
         digest, state = content[: hashlib.sha256().digest_size], content[hashlib.sha256().digest_size :]
         if digest != hashlib.sha256(state).digest():
-            raise InputError(f"{path} is damaged; delete it, and its case begins anew")
+            raise InputError(f"{path} is damaged; delete it, and its case starts again from the beginning")
         return load(state)
 
     def __iter__(self) -> Iterator[str]:
@@ -118,6 +123,19 @@ class Store:
         lines = [json.dumps({name: record[name] for name in INDEX_COLUMNS}) + "\n" for record in records]
         with contextlib.suppress(OSError), self._index.open("ab", buffering=0) as file:
             file.write(("\n" + "".join(lines)).encode())
+
+
+def complete_record(record: dict) -> dict:
+    """Return a record with the columns that were added after it was made.
+
+    Then, why a search ended and whether the text is exact were one column, ``status``.
+    """
+    new = list_later_defaults() | {
+        "ended": {"exact": "reached", "solved": "reached"}.get(record.get("status"), record.get("status")),
+        "exact_length_tokens": record["length"] if record["exact"] else 0,
+        "exact_ids_sha256": record.get("ids_sha256") if record["exact"] else None,
+    }
+    return new | {name: value for name, value in record.items() if name != "status"}
 
 
 def _parse_line(line):

@@ -13,8 +13,8 @@ from tiny import save_tiny_model
 from paper_lib.__main__ import main
 from paper_lib.config import Sweep
 from paper_lib.frozen import freeze, load_vectors
-from paper_lib.live import engine
 from paper_lib.live.progress import SweepProgress
+from paper_lib.live.proofs import check_vectors
 from paper_lib.paths import BUILD, ROOT
 from paper_lib.reproduce.manifest import write_manifest
 from paper_lib.store import Store
@@ -80,12 +80,12 @@ def test_a_sweep_runs_freezes_and_decodes_from_the_command_line(tmp_path, monkey
     data = tmp_path / "data"
     data.mkdir()
     freeze(store, data)
-    assert engine.check_vectors(data, report=lambda line: None) == []
+    assert check_vectors(data, report=lambda line: None) == []
     swapped = load_vectors("cli-test", data)
     swapped = dict(zip(swapped, list(swapped.values())[::-1], strict=True))
     (data / "vectors" / "cli-test.safetensors").write_bytes(save(swapped))
     write_manifest(data)
-    assert len(engine.check_vectors(data, report=lambda line: None)) == len(swapped) > 1
+    assert len(check_vectors(data, report=lambda line: None)) == len(swapped) > 1
     shutil.rmtree(store.folder)
 
 

@@ -14,6 +14,8 @@ from transformers import (
 )
 
 from paper_lib.live.lm import FrozenLM, freeze
+from paper_lib.live.protocols import PROTOCOLS
+from paper_lib.live.rows import Case, draw_start
 
 VOCAB_SIZE = 40
 BASE = {"vocab_size": VOCAB_SIZE, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
@@ -55,6 +57,11 @@ def spread_weights(model) -> None:
     for name, weight in model.named_parameters():
         if weight.dim() == 2 and "mixer" not in name:
             weight.normal_(0, 0.3)
+
+
+def start_vectors(lm: FrozenLM, case: Case) -> torch.Tensor:
+    """Return the random vectors (n_mem, d_embed) that a case starts from."""
+    return draw_start(lm, PROTOCOLS["strict"], case)["vectors"]
 
 
 def random_ids(n_cases: int, length: int, seed: int = 0) -> torch.Tensor:

@@ -18,9 +18,10 @@ from ray.exceptions import RayError, RayTaskError
 
 from ..config import Sweep
 from ..errors import InputError
-from .engine import PlannedCase, run_cases
+from .cases import SweepCase
 from .lm import FrozenLM, load_lm
-from .optimize import Halfway
+from .rows import Unfinished
+from .sweep import SAVE_EVERY_SECONDS, run_cases
 
 MAX_FAILURES = 3  # of a share in a row, without anything sent in between
 
@@ -28,13 +29,14 @@ MAX_FAILURES = 3  # of a share in a row, without anything sent in between
 def run_on_ray(
     sweep: Sweep,
     lm: FrozenLM,
-    cases: list[PlannedCase],
+    cases: list[SweepCase],
     on_step: Callable[[int], None] = lambda token_steps: None,
     *,
+    save_every_seconds: float = SAVE_EVERY_SECONDS,
     address: str | None = None,
     num_cpus: float = 1,
     num_gpus: float | None = None,
-) -> Iterator[tuple[dict, np.ndarray] | Halfway]:
+) -> Iterator[tuple[dict, np.ndarray] | Unfinished]:
     """Cram the texts of ``cases`` on a Ray cluster; yield what ``run_cases`` yields.
 
     ``address`` is that of a cluster ("auto", "host:port"); without one, Ray is started on this machine. Each task takes
@@ -48,7 +50,7 @@ def run_on_ray(
         n_workers = _count_workers(nodes, num_cpus, num_gpus)
         # Ray's own retries would begin a share anew, and its records come in another order then; see _collect.
         task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)(_run_share)
-        start = functools.partial(task.remote, sweep, lm.fingerprint, num_gpus)
+        start = functools.partial(task.remote, sweep, lm.fingerprint, num_gpus, save_every_seconds)
         yield from _collect(start, _divide(cases, n_workers), on_step)
 
 
@@ -118,7 +120,7 @@ def _collect(start, shares, on_step):
                 running[start(list(remaining.values()))] = remaining, n_failures + 1
             continue
         running[stream] = remaining, 0
-        if isinstance(result, Halfway):
+        if isinstance(result, Unfinished):
             case = remaining[result.case.key]
             remaining[case.key] = dataclasses.replace(case, state=result.state)
             n_steps = remaining[case.key].n_steps_done
@@ -128,13 +130,13 @@ def _collect(start, shares, on_step):
         yield result
 
 
-def _run_share(sweep, fingerprint, num_gpus, cases):
+def _run_share(sweep, fingerprint, num_gpus, save_every_seconds, cases):
     if 0 < num_gpus < 1:  # or one worker would take the memory that another one counts on
         torch.cuda.set_per_process_memory_fraction(num_gpus)
     lm = _load(sweep.model, "cuda" if num_gpus else "cpu")
     if lm.fingerprint != fingerprint:
         raise InputError(f"{sweep.model.name} has other weights on {ray.util.get_node_ip_address()}; copy them there")
-    yield from run_cases(sweep, lm, cases)
+    yield from run_cases(sweep, lm, cases, save_every_seconds=save_every_seconds)
 
 
 @functools.cache

@@ -17,13 +17,14 @@ import torch
 from ..config import Sweep
 from ..errors import InputError, unknown_name
 from ..store import Store
-from .engine import find_waiting, group_cases
+from .cases import find_waiting, group_cases
+from .goals import GOALS
 from .lm import FrozenLM
-from .optimize import AdamW, Case, StoppingRule, fill_batch, optimize
+from .loop import optimise
+from .measure import fill_batch
 from .protocols import Protocol, find_protocol
+from .rows import Case, Recipe, make_recipe
 
-NEVER = StoppingRule("never", min_margin=math.inf)
-CALIBRATION_SECONDS = 2.0  # for each group of cases and batch size
 MOST_STEPS = 10**6
 # Dense matrix products per second as the makers state them; a run takes longer than at this rate.
 PEAK_FLOPS = {
@@ -33,12 +34,15 @@ PEAK_FLOPS = {
 }
 
 
-def compute_plan(sweep: Sweep, lm: FrozenLM, store: Store, gpu: str | None = None) -> pd.DataFrame:
+def compute_cost(
+    sweep: Sweep, lm: FrozenLM, store: Store, gpu: str | None = None, *, timing_seconds: float = 2.0
+) -> pd.DataFrame:
     """Return one row per protocol, n_mem and length of the cases that the store does not have.
 
     Columns: ``n_cases``, ``token_steps``, ``flops`` (4 per matrix weight and token: forward, and backward to the
-    inputs; attention's own products are not counted), ``hours`` and ``memory_gb``. The hours are those of a few steps
-    timed on the device that ``lm`` is on, and the memory is the peak there so far. With the name of a ``gpu`` (see
+    inputs; attention's own products are not counted), ``hours`` and ``memory_gb``. The hours are those of the steps
+    that fit into ``timing_seconds``, per group of cases and batch size, on the device that ``lm`` is on, and the memory
+    is the peak there so far. With the name of a ``gpu`` (see
     PEAK_FLOPS) the hours are what its stated rate would take at least, and there is no memory.
     """
     if gpu and gpu not in PEAK_FLOPS:
@@ -59,16 +63,14 @@ def compute_plan(sweep: Sweep, lm: FrozenLM, store: Store, gpu: str | None = Non
             rate = PEAK_FLOPS[gpu][sweep.model.autocast or sweep.model.dtype]
             row |= {"hours": row["flops"] / rate / 3600, "memory_gb": math.nan}
         else:
-            seconds, memory_bytes = _measure(sweep, lm, group)
+            seconds, memory_bytes = _measure(sweep, lm, group, timing_seconds)
             row |= {"hours": n_steps * seconds / 3600, "memory_gb": memory_bytes / 1e9}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def time_step(
-    lm: FrozenLM, protocol: Protocol, cases: list[Case], settings: AdamW, storage: torch.dtype | None = None
-) -> float:
-    """Return the seconds of a step with all ``cases`` in one batch: the median of CALIBRATION_SECONDS of steps.
+def time_step(lm: FrozenLM, protocol: Protocol, cases: list[Case], recipe: Recipe, timing_seconds: float) -> float:
+    """Return the seconds of a step with all ``cases`` in one batch: the median over ``timing_seconds`` of steps.
 
     The first step, which warms up, does not count.
     """
@@ -77,31 +79,31 @@ def time_step(
     class Enough(Exception):
         pass
 
-    def on_step(progress):
+    def on_step(now):
         if lm.device.type == "cuda":
             torch.cuda.synchronize()
         ticks.append(time.perf_counter())
-        if len(ticks) > 2 and ticks[-1] - ticks[1] > CALIBRATION_SECONDS:
+        if len(ticks) > 2 and ticks[-1] - ticks[1] > timing_seconds:
             raise Enough
 
-    settings = dataclasses.replace(settings, max_steps=MOST_STEPS)
+    endless = recipe.settings.model_copy(update={"max_steps": MOST_STEPS})
+    recipe = dataclasses.replace(recipe, goal=GOALS["never"], settings=endless)
     with contextlib.suppress(Enough):
-        list(optimize(lm, protocol, cases, settings, NEVER, batch_size=len(cases), storage=storage, on_step=on_step))
+        list(optimise(lm, protocol, cases, recipe, batch_size=len(cases), on_step=on_step))
     if len(ticks) < 3:
         raise InputError("no loss is finite, so there is nothing to time; use float32 or bfloat16")
     return statistics.median(later - earlier for earlier, later in itertools.pairwise(ticks[1:]))
 
 
-def _measure(sweep, lm, group):
+def _measure(sweep, lm, group, timing_seconds):
     # Seconds of a step of one case, from a batch as the sweep will run it and the smaller last one; peak memory so far.
     n_rows = min(sweep.batch_size or fill_batch(lm.device, group[0].n_tokens), len(group))
-    cases = [Case(planned.key, torch.tensor(planned.sample.ids), planned.config.n_mem) for planned in group]
-    settings, protocol = AdamW(**sweep.optimiser.model_dump()), find_protocol(group[0].config.protocol)
-    storage = getattr(torch, sweep.storage)
+    cases = [Case(case.key, torch.tensor(case.sample.ids), case.config.n_mem) for case in group]
+    protocol, recipe = find_protocol(group[0].config.protocol), make_recipe(group[0].config)
     n_full, n_rest = divmod(len(group), n_rows)
-    seconds = n_full * time_step(lm, protocol, cases[:n_rows], settings, storage)
+    seconds = n_full * time_step(lm, protocol, cases[:n_rows], recipe, timing_seconds)
     if n_rest:
-        seconds += time_step(lm, protocol, cases[:n_rest], settings, storage)
+        seconds += time_step(lm, protocol, cases[:n_rest], recipe, timing_seconds)
     peak = (
         torch.cuda.max_memory_allocated(lm.device)
         if lm.device.type == "cuda"

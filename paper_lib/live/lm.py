@@ -5,11 +5,12 @@ import dataclasses
 import hashlib
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from huggingface_hub.utils import enable_progress_bars
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -25,7 +26,7 @@ from transformers.utils.import_utils import is_mambapy_available
 
 from ..errors import InputError
 from ..paths import ROOT
-from .loss import score_hidden, score_logits
+from .loss import CROSS_ENTROPY, Loss, Scores, score_hidden, score_logits
 
 # A download deserves a progress bar, reading a file does not.
 logging.disable_progress_bar()
@@ -36,6 +37,18 @@ torch.backends.cudnn.conv.fp32_precision = "ieee"
 
 CUDA_KERNELS = ("mamba_ssm", "causal_conv1d")
 WEIGHT_FILES = ("*.safetensors", "config.json", "tokenizer.json")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What goes into the model, without padding, and the positions at which it is asked for the next token.
+
+    ``options`` are further arguments of the model's forward, such as ``past_key_values``.
+    """
+
+    embeds: Float[Tensor, "case input d_embed"]
+    positions: Int[Tensor, " kept"]
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,30 +106,31 @@ class FrozenLM:
         """Return the input vectors of tokens, scaled as the model scales them (Gemma)."""
         return self.model.get_input_embeddings()(ids)
 
-    def logits(
-        self, inputs: Float[Tensor, "case pos d_embed"], positions: Int[Tensor, " kept"]
-    ) -> Float[Tensor, "case kept vocab"]:
-        """Return the logits at ``positions`` only, from input vectors without padding."""
-        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            return self.model(inputs_embeds=inputs, logits_to_keep=positions, use_cache=False).logits
+    def logits(self, inputs: Inputs) -> Float[Tensor, "case kept vocab"]:
+        """Return the logits at the positions asked for only."""
+        with self._autocast():
+            return self.model(
+                inputs_embeds=inputs.embeds, logits_to_keep=inputs.positions, use_cache=False, **inputs.options
+            ).logits
 
-    def score(
-        self, inputs: Float[Tensor, "case pos d_embed"], positions: Int[Tensor, " kept"], ids: Int[Tensor, "case kept"]
-    ) -> tuple[Float[Tensor, "case kept"], Bool[Tensor, "case kept"], Float[Tensor, "case kept"]]:
-        """Return what the model makes of ``ids`` at ``positions``: cross-entropy (nats), argmax hit, lead in logits."""
+    def score(self, inputs: Inputs, targets: Int[Tensor, "case kept"], loss: Loss = CROSS_ENTROPY) -> Scores:
+        """Return the scores, each (case, kept), of the tokens ``targets`` at the positions asked for."""
         if self.plain_head:
-            with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-                hidden = self.model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+            with self._autocast():
+                output = self.model.base_model(inputs_embeds=inputs.embeds, use_cache=False, **inputs.options)
             head = self.model.get_output_embeddings()
             dtype = self.autocast or head.weight.dtype
             bias = None if head.bias is None else head.bias.to(dtype)
-            scores = score_hidden(
-                hidden[:, positions].flatten(0, 1).to(dtype), head.weight.to(dtype), bias, ids.flatten()
-            )
+            hidden = output.last_hidden_state[:, inputs.positions].flatten(0, 1).to(dtype)
+            scores = score_hidden(hidden, head.weight.to(dtype), bias, targets.flatten(), loss)
         else:
-            logits = self.logits(inputs, positions).flatten(0, 1)
-            scores = score_logits(logits.to(torch.promote_types(logits.dtype, torch.float32)), ids.flatten())
-        return tuple(score.view(ids.shape) for score in scores)
+            logits = self.logits(inputs).flatten(0, 1)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            scores = score_logits(logits, targets.flatten(), loss)
+        return Scores(*(score.view(targets.shape) for score in scores))
+
+    def _autocast(self):
+        return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
 
     @torch.no_grad()
     def greedy(
@@ -142,7 +156,7 @@ class FrozenLM:
         said = []
         for _ in range(n_tokens):
             last = torch.tensor([inputs.shape[1] - 1], device=inputs.device)
-            said.append(self.logits(inputs, last).argmax(dim=-1))
+            said.append(self.logits(Inputs(inputs, last)).argmax(dim=-1))
             inputs = torch.cat([inputs, self.embed(said[-1])], dim=1)
         return torch.cat(said, dim=1)
 
@@ -240,7 +254,7 @@ def _check_causal(lm):
     changed = inputs.clone()
     changed[:, -1] *= -1
     everywhere = torch.arange(4, device=lm.device)
-    moved = (lm.logits(inputs, everywhere) - lm.logits(changed, everywhere)).abs().float()
+    moved = (lm.logits(Inputs(inputs, everywhere)) - lm.logits(Inputs(changed, everywhere))).abs().float()
     if moved[:, :-1].max() > 1e-3 * moved[:, -1].max():
         raise InputError(
             f"{type(lm.model).__name__} looks at later tokens; give a causal language model, not an encoder"
@@ -252,7 +266,8 @@ def _has_plain_head(lm):
     # Some models scale or cap their logits, or project what they call the last hidden state; then they are asked whole.
     inputs = torch.randn(1, 4, lm.d_embed, generator=torch.Generator().manual_seed(1))
     inputs = (inputs * lm.embedding_std).to(lm.device, lm.dtype)
-    logits, head = lm.logits(inputs, torch.arange(4, device=lm.device)), lm.model.get_output_embeddings()
+    everywhere = torch.arange(4, device=lm.device)
+    logits, head = lm.logits(Inputs(inputs, everywhere)), lm.model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
         return False
     hidden = lm.model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state

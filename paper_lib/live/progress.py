@@ -24,7 +24,7 @@ class SweepProgress:
             self._bar.close()
 
     def plan(self, cases: list) -> None:
-        """Expect ``cases`` (see engine.PlannedCase)."""
+        """Expect ``cases`` (see cases.SweepCase)."""
         self.n_tokens = {case.key: case.n_tokens for case in cases}
         total = sum(case.n_tokens * (self.max_steps - case.n_steps_done) for case in cases)
         self._bar = tqdm(desc=self.name, total=total, unit=" token-steps", unit_scale=True, dynamic_ncols=True)

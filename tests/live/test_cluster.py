@@ -5,37 +5,32 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from tiny import save_tiny_model
 
 from paper_lib.config import Sweep
 from paper_lib.errors import InputError
-from paper_lib.live import cluster as on_cluster
-from paper_lib.live import engine
+from paper_lib.live.cases import SweepCase, list_cases
 from paper_lib.live.cluster import _count_workers, _divide, run_on_ray
-from paper_lib.live.cluster import _run_share as run_share
 from paper_lib.live.lm import load_lm
+from paper_lib.live.sweep import run_sweep
+from paper_lib.paths import ROOT
 from paper_lib.store import Store
 
 
-class Deadly(engine.PlannedCase):
+class Deadly(SweepCase):
     """A case that kills the process that looks at it on the way to a worker."""
 
     def __reduce__(self):
-        return _die_unless, (os.getpid(), self.config, self.sample)
+        return _die_unless, (os.getpid(), self.config, self.sample, self.n_tokens)
 
 
-def _die_unless(here, config, sample):
+def _die_unless(here, *fields):
     if os.getpid() != here:
         os.kill(os.getpid(), signal.SIGKILL)
-    return Deadly(config, sample)
-
-
-def run_share_and_tell_all(*arguments):
-    """Work like ``cluster._run_share``, and send every state of every case."""
-    engine.SECONDS_BETWEEN_HALFWAY = 0
-    yield from run_share(*arguments)
+    return Deadly(*fields)
 
 
 TIMING_AND_PLACE = {"wall_seconds", "device", "vectors_sha256"}
@@ -44,9 +39,7 @@ TIMING_AND_PLACE = {"wall_seconds", "device", "vectors_sha256"}
 @pytest.fixture(scope="module")
 def cluster():
     # PYTHONPATH: workers are processes of their own
-    library = os.pathsep.join(
-        [str(Path(engine.__file__).parents[2]), str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    )
+    library = os.pathsep.join([str(ROOT), str(Path(__file__).parent), str(Path(__file__).parents[1])])
     environment = {"env_vars": {"PYTHONPATH": library, "OMP_NUM_THREADS": "1"}}
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
     yield
@@ -77,9 +70,10 @@ def assert_same(store, other):
 
 
 def kill_a_worker():
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        if path.read_bytes().startswith((b"ray::_run_share", b"ray::run_share")):
-            os.kill(int(path.parent.name), signal.SIGKILL)
+    """Kill one worker of the cluster that this very process started, and of no other."""
+    for process in psutil.Process().children(recursive=True):
+        if process.name().startswith("ray::_run_share"):
+            process.kill()
             return True
     return False
 
@@ -87,22 +81,22 @@ def kill_a_worker():
 @pytest.fixture(scope="module")
 def local(sweep, tmp_path_factory):
     store = Store("local", tmp_path_factory.mktemp("runs"))
-    engine.run_sweep(sweep, store)
+    run_sweep(sweep, store)
     return store
 
 
 def test_a_cluster_stores_what_one_process_stores(cluster, sweep, local, tmp_path):
     store, steps, records = Store("ray", tmp_path), [], []
-    n = engine.run_sweep(sweep, store, run=run_on_ray, on_step=steps.append, on_case=records.append)
+    n = run_sweep(sweep, store, run=run_on_ray, on_step=steps.append, on_case=records.append)
     assert n == len(records) == 16
     assert_same(store, local)
     assert sum(steps) == sum(r["n_steps"] * (r["length"] - 1 + r["n_mem"]) for r in records)
-    assert engine.run_sweep(sweep, store, run=run_on_ray) == 0
+    assert run_sweep(sweep, store, run=run_on_ray) == 0
 
 
 def test_what_a_killed_worker_had_not_sent_is_run_by_another(cluster, sweep, local, tmp_path):
     store, killed = Store("ray", tmp_path), []
-    n = engine.run_sweep(
+    n = run_sweep(
         sweep, store, run=run_on_ray, on_case=lambda record: sum(killed) < 2 and killed.append(kill_a_worker())
     )
     assert sum(killed) == 2
@@ -111,7 +105,6 @@ def test_what_a_killed_worker_had_not_sent_is_run_by_another(cluster, sweep, loc
 
 
 def test_a_killed_workers_cases_go_on_where_they_were(cluster, sweep, local, tmp_path, monkeypatch):
-    monkeypatch.setattr(on_cluster, "_run_share", run_share_and_tell_all)
     store, steps, killed = Store("ray", tmp_path), [], []
     put_halfway = store.put_halfway
 
@@ -121,7 +114,7 @@ def test_a_killed_workers_cases_go_on_where_they_were(cluster, sweep, local, tmp
             killed.append(kill_a_worker())
 
     monkeypatch.setattr(store, "put_halfway", kill_now_and_then)
-    assert engine.run_sweep(sweep, store, run=run_on_ray, on_step=steps.append) == 16
+    assert run_sweep(sweep, store, run=run_on_ray, on_step=steps.append, save_every_seconds=0) == 16
     assert sum(killed) >= 2
     assert_same(store, local)
     assert not list(store.folder.glob("*.halfway"))
@@ -131,7 +124,7 @@ def test_a_killed_workers_cases_go_on_where_they_were(cluster, sweep, local, tmp
 
 def test_a_share_that_always_kills_its_worker_ends_in_one_line(cluster, sweep, tmp_path):
     lm = load_lm(sweep.model.name, dtype="float64")
-    (case, *_) = engine.plan_cases(sweep, lm)
+    (case, *_) = list_cases(sweep, lm)
     with pytest.raises(InputError, match="a worker died 3 times .* what was finished is stored"):
         list(run_on_ray(sweep, lm, [Deadly(**vars(case))]))
 
@@ -150,7 +143,7 @@ def test_workers_are_counted_machine_by_machine():
 @pytest.mark.parametrize("n_workers", [1, 3, 5, 40])
 def test_every_worker_gets_its_share_of_every_length(sweep, n_workers):
     lm = load_lm(sweep.model.name, dtype="float64")
-    cases = engine.plan_cases(sweep, lm)
+    cases = list_cases(sweep, lm)
     shares = _divide(cases, n_workers)
     assert sorted(case.key for share in shares for case in share) == sorted(case.key for case in cases)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -162,7 +155,7 @@ def test_every_worker_gets_its_share_of_every_length(sweep, n_workers):
 
 def test_errors_of_workers_are_told_here(cluster, sweep):
     lm = load_lm(sweep.model.name, dtype="float64")
-    cases = engine.plan_cases(sweep, lm)[:1]
+    cases = list_cases(sweep, lm)[:1]
     other = dataclasses.replace(lm, fingerprint="sha256:other")
     for options, message in (
         ({"lm": other}, "has other weights on .*; copy them there"),

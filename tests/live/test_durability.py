@@ -17,7 +17,15 @@ from paper_lib.paths import DATA, ROOT
 from paper_lib.reproduce import manifest
 from paper_lib.store import Store
 
-RECORD = {"text_id": "t", "protocol": "strict", "n_mem": 1, "length": 4, "status": "exact", "exact": True}
+RECORD = {
+    "text_id": "t",
+    "protocol": "strict",
+    "n_mem": 1,
+    "length": 4,
+    "restart": 0,
+    "ended": "reached",
+    "exact": True,
+}
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ def test_twenty_kills_and_two_writers_lose_and_double_nothing():
     assert told["by two writers"] > 0
     assert told["resumed"] >= 20
     assert told["left halfway"] == 0
-    assert told["missing"] == told["too many"] == told["other status"] == 0
+    assert told["missing"] == told["too many"] == told["other exactness"] == 0
     assert told["fields off by"] < 1e-6
     assert told["vectors off by"] < 1e-6
 
@@ -77,7 +85,7 @@ def test_a_damaged_state_is_named_with_the_way_out(store, damage):
     store.put_halfway("a", {"vectors": np.ones((1, 4), np.float32)})
     (path,) = store.folder.glob("*.halfway")
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match=r"a\.halfway is damaged; delete it, and its case begins anew"):
+    with pytest.raises(InputError, match=r"a\.halfway is damaged; delete it, and its case starts again"):
         store.get_halfway("a")
 
 
@@ -101,12 +109,12 @@ def test_the_index_opens_only_what_it_does_not_know(store, monkeypatch):
 
 def test_the_index_follows_the_files(store):
     put(store, "a")
-    put(store, "b", status="exact")
-    put(store, "b", status="solved", exact=False)  # proven wrong on a CPU
+    put(store, "b")
+    put(store, "b", ended="budget", exact=False)  # proven wrong on a CPU
     store.path("a").unlink()
     index = store.index()
     assert list(index["key"]) == ["b"]
-    assert list(index["status"]) == ["solved"]
+    assert list(index["ended"]) == ["budget"]
     (store.folder / "index.jsonl").unlink()
     assert store.index().equals(index)
 
@@ -158,7 +166,7 @@ def test_memory_that_really_runs_out_halves_the_batch():
     # a process that may have little more than it has now; torch raises what it raises then
     code = """
 import resource, torch
-from paper_lib.live.optimize import run_in_parts
+from paper_lib.live.measure import run_in_parts
 torch.set_num_threads(1)
 seen = []
 def compute(rows):

@@ -17,8 +17,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertLM
 
 from paper_lib import capacity, config, frozen
 from paper_lib.errors import InputError
-from paper_lib.live import engine, optimize, protocols, texts
+from paper_lib.live import goals, protocols, texts
+from paper_lib.live.cases import list_cases
 from paper_lib.live.lm import load_lm
+from paper_lib.live.proofs import check_vectors, prove_on_cpu
+from paper_lib.live.sweep import run_sweep
 from paper_lib.paths import ROOT
 from paper_lib.reproduce import manifest
 from paper_lib.store import Store
@@ -52,7 +55,7 @@ def store(tmp_path):
 
 def run(settings, store):
     records = []
-    n = engine.run_sweep(config.Sweep(**settings), store, on_case=records.append)
+    n = run_sweep(config.Sweep(**settings), store, on_case=records.append)
     return n, records
 
 
@@ -66,7 +69,7 @@ def test_every_case_is_stored_once_with_a_complete_record(settings, store):
     for record in records:
         stored, vectors = store.get(record["key"])
         assert vectors.shape == (record["n_mem"], 16)
-        assert {"ce_lm_nats", "status", "torch", "device", "seed", "optimiser_lr", "weights"} <= stored.keys()
+        assert {"ce_lm_nats", "ended", "torch", "device", "seed", "optimiser_lr", "weights"} <= stored.keys()
         assert record["n_targets"] == record["length"] - (record["protocol"] == "kuratov2025")
         assert record["solved"] == (record["n_correct_mem"] / record["n_targets"] >= 0.99)
 
@@ -100,10 +103,10 @@ def test_exact_records_decode_to_the_hashed_text(settings, store):
             exact += 1
             protocol = protocols.find_protocol(record["protocol"])
             given = torch.tensor([record["given_ids"]], dtype=torch.long)
-            ids = protocol.decode(lm, torch.from_numpy(vectors)[None], given, record["length"], cached=True)[0]
+            ids = protocol.decode(lm, torch.from_numpy(vectors)[None], given, record["length"], how="cached")[0]
             text = lm.tokenizer.decode(ids, skip_special_tokens=True)
             assert texts.hashlib.sha256(text.encode()).hexdigest() == record["text_sha256"]
-            assert record["status"] == "exact"
+            assert (record["ended"], record["exact_length_tokens"]) == ("reached", 2)
     assert exact
 
 
@@ -116,10 +119,9 @@ def test_a_second_run_does_nothing_and_a_longer_grid_only_the_rest(settings, sto
     assert {record["length"] for record in records} == {5}
 
 
-def test_a_killed_run_goes_on_in_the_middle_of_its_cases(settings, store, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_in_the_middle_of_its_cases(settings, store, tmp_path):
     straight, taken = Store("straight", tmp_path), []
-    engine.run_sweep(config.Sweep(**settings), straight, on_step=taken.append)
-    monkeypatch.setattr(engine, "SECONDS_BETWEEN_HALFWAY", 0)
+    run_sweep(config.Sweep(**settings), straight, on_step=taken.append)
     again = []
 
     def kill(token_steps):
@@ -131,7 +133,7 @@ def test_a_killed_run_goes_on_in_the_middle_of_its_cases(settings, store, tmp_pa
     n_kills = 0
     while True:
         try:
-            engine.run_sweep(config.Sweep(**settings), store, on_step=kill)
+            run_sweep(config.Sweep(**settings), store, on_step=kill, save_every_seconds=0)
             break
         except KeyboardInterrupt:
             n_kills += 1
@@ -187,7 +189,7 @@ def test_whatever_decides_the_result_changes_the_key(settings, change):
     other = settings | change
     if "model" in change:
         other["model"] = settings["model"] | change["model"]
-    keys, changed = ({case.key for case in engine.plan_cases(config.Sweep(**s), lm)} for s in (settings, other))
+    keys, changed = ({case.key for case in list_cases(config.Sweep(**s), lm)} for s in (settings, other))
     if "stopping" in change:  # strict cases had that rule before
         assert len(keys & changed) == len(keys) / 2
     else:
@@ -248,12 +250,13 @@ def test_a_model_from_the_hub_is_known_by_its_commit(settings, tmp_path):
 import json, sys
 from pathlib import Path
 from paper_lib import config
-from paper_lib.live import engine
+from paper_lib.live.proofs import load_same
+from paper_lib.live.sweep import run_sweep
 from paper_lib.store import Store
 store = Store("tiny", Path(sys.argv[2]))
-engine.run_sweep(config.load_sweep(Path(sys.argv[1])), store)
+run_sweep(config.load_sweep(Path(sys.argv[1])), store)
 record, vectors = store.get(next(iter(store)))
-print(json.dumps([record["weights"], record["revision"], engine._load_same(engine.load_lm, record).commit]))
+print(json.dumps([record["weights"], record["revision"], load_same(record).commit]))
 """
     environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", code, str(tmp_path / "sweep.yml"), str(tmp_path / "runs")]
@@ -285,7 +288,7 @@ def test_a_damaged_file_is_named_with_the_way_out(settings, store, damage):
     damaged = damage(path.read_bytes())
     assert damaged != path.read_bytes()
     path.write_bytes(damaged)
-    with pytest.raises(InputError, match=f"{path.name} .*delete it and run the sweep again"):
+    with pytest.raises(InputError, match=f"{path.name}.*delete it and run the sweep again"):
         store.get(path.stem)
     with pytest.raises(InputError, match=path.name):
         frozen.freeze(store, store.folder / "data")
@@ -297,22 +300,22 @@ def test_a_damaged_file_is_named_with_the_way_out(settings, store, damage):
 def test_a_protocol_a_source_and_a_rule_of_ones_own_run_through_the_same_engine(settings, store, monkeypatch):
     measured = []
 
-    class TwoGiven(protocols.Protocol):
+    class TwoGiven(protocols.Prefix):
         """The first two tokens are given."""
 
-    class SecondStep(optimize.StoppingRule):
+    class SecondStep(goals.Goal):
         """Stop as soon as the vectors have moved once."""
 
-        def reached(self, progress):
-            measured.append(progress["ce_nats"])
-            return torch.full_like(progress["all_correct"], len(measured) > 1)
+        def reached(self, now):
+            measured.append(now["ce_nats"])
+            return torch.full_like(now["all_correct"], len(measured) > 1)
 
     def shouted(source, n_texts, seed):
         for number, text in enumerate(source.texts):
             yield texts.Text(f"shout-{number}", f"shout-{number}", text.upper())
 
     monkeypatch.setitem(protocols.PROTOCOLS, "two_given", TwoGiven("two_given", n_given=2, needs_start=False))
-    monkeypatch.setitem(optimize.STOPPING_RULES, "second_step", SecondStep("second_step", min_margin=0))
+    monkeypatch.setitem(goals.GOALS, "second_step", SecondStep())
     monkeypatch.setitem(texts.SOURCES, "strings", shouted)
     settings |= {"protocols": ["two_given"], "stopping": "second_step", "lengths": [8], "n_mem": [1]}
     settings["optimiser"]["max_steps"] = 300
@@ -321,7 +324,7 @@ def test_a_protocol_a_source_and_a_rule_of_ones_own_run_through_the_same_engine(
     for record in records:
         assert record["n_targets"] == 6
         assert record["text_id"].startswith("shout")
-        assert (record["status"], record["n_steps"]) == ("solved", 2)
+        assert (record["ended"], record["n_steps"]) == ("reached", 2)
 
 
 # --- freezing ------------------------------------------------------------------------------------------------------
@@ -367,7 +370,7 @@ def test_a_loss_that_is_never_finite_is_kept_as_a_result(settings, store, tmp_pa
     settings |= {"lengths": [2], "n_mem": [1]}
     settings["model"] |= {"name": save_overflowing_model(tmp_path / "model"), "dtype": "float16"}
     n, records = run(settings, store)
-    assert [record["status"] for record in records] == ["diverged"] * n
+    assert [record["ended"] for record in records] == ["diverged"] * n
     frozen.freeze(store, tmp_path / "data")
     capacity.check_cases(frozen.load_runs(tmp_path / "data"))
 
@@ -397,17 +400,20 @@ def test_exactness_found_elsewhere_is_proven_on_a_cpu_before_it_is_frozen(settin
     fake = next(key for key in cases if key not in exact)
     for key in [*exact, fake]:
         record, vectors = cases[key]
-        store.put(record | {"exact": True, "status": "exact", "ladder_device": "cuda", "min_logit_margin": 9}, vectors)
+        claimed = {"exact": True, "exact_length_tokens": 2, "exact_ids_sha256": record["ids_sha256"]}
+        store.put(record | claimed | {"ladder_device": "cuda", "min_logit_margin": 9}, vectors)
     with pytest.raises(InputError, match="found exact on cuda only; prove it on a CPU"):
         frozen.freeze(store, tmp_path)
     said = []
-    engine.prove_on_cpu(store, report=said.append)
+    prove_on_cpu(store, report=said.append)
     assert [line[:64] for line in said] == [fake]
     for key, (record, vectors) in cases.items():
         proven, kept = store.get(key)
         np.testing.assert_array_equal(kept, vectors)
         if key == fake:
-            assert (proven["exact"], proven["status"], proven["ladder_device"]) == (False, "solved", "cuda")
+            assert (proven["exact"], proven["exact_length_tokens"], proven["ladder_device"]) == (False, 0, "cpu")
+            assert (proven["tf_exact"], proven["greedy_exact_full"], proven["min_logit_margin"]) == (None, None, None)
+            assert proven["ended"] == record["ended"]
         else:
             assert proven == record
     frozen.freeze(store, tmp_path)
@@ -417,18 +423,18 @@ def test_a_missing_vector_and_other_weights_are_noticed(settings, store, tmp_pat
     settings["lengths"], settings["optimiser"]["max_steps"] = [2], 600
     run(settings, store)
     frozen.freeze(store, tmp_path)
-    assert engine.check_vectors(tmp_path, report=lambda line: None) == []
+    assert check_vectors(tmp_path, report=lambda line: None) == []
     vectors = frozen.load_vectors("tiny", tmp_path)
     vectors.pop(sorted(vectors)[0])
     (tmp_path / "vectors" / "tiny.safetensors").write_bytes(save(vectors))
     manifest.write_manifest(tmp_path)
-    (problem,) = engine.check_vectors(tmp_path, report=lambda line: None)
+    (problem,) = check_vectors(tmp_path, report=lambda line: None)
     assert "does not hold the vectors that its records ask for" in problem
     cases = pd.read_parquet(tmp_path / "runs" / "tiny.parquet").assign(weights="sha256:other")
     cases.to_parquet(tmp_path / "runs" / "tiny.parquet")
     manifest.write_manifest(tmp_path)
     with pytest.raises(InputError, match="has other weights than when .* was run; restore them"):
-        engine.check_vectors(tmp_path, report=lambda line: None)
+        check_vectors(tmp_path, report=lambda line: None)
 
 
 # --- text sources --------------------------------------------------------------------------------------------------
@@ -518,7 +524,7 @@ BAD_SETTINGS = {
     "unknown key": ("lenghts", [8], "unknown key lenghts"),
     "unknown optimiser key": ("optimiser.learning_rate", 1, "unknown key optimiser.learning_rate"),
     "unknown protocol": ("protocols", ["cram"], "unknown protocol 'cram'; choose from: kuratov2025, strict"),
-    "unknown stopping rule": ("stopping", "soon", "unknown stopping rule 'soon'"),
+    "unknown stopping rule": ("stopping", "soon", "unknown goal 'soon'"),
     "n_mem 0": ("n_mem", [0], "n_mem.0 = 0: .*greater than 0"),
     "length 0": ("lengths", [0], "lengths.0 = 0"),
     "no lengths": ("lengths", [], "lengths = "),
@@ -560,7 +566,7 @@ def test_bad_settings_are_told_in_one_line_before_any_work(settings, tmp_path, p
     file.write_text(yaml.safe_dump(settings))
     store = Store("tiny", tmp_path / "runs")
     with pytest.raises(InputError, match=says) as error:
-        engine.run_sweep(config.load_sweep(file), store)
+        run_sweep(config.load_sweep(file), store)
     assert "\n" not in str(error.value)
     assert not list(store)
 
@@ -620,7 +626,7 @@ def test_a_device_that_is_not_there_is_told_in_one_line(model, device):
 def test_strict_needs_a_start_token(settings, tmp_path):
     settings["model"]["name"] = save_tiny_model(tmp_path / "headless", bos_token_id=None)
     with pytest.raises(InputError, match="neither BOS nor EOS"):
-        engine.plan_cases(config.Sweep(**settings), load_lm(settings["model"]["name"]))
+        list_cases(config.Sweep(**settings), load_lm(settings["model"]["name"]))
 
 
 def test_words_that_the_tokenizer_does_not_know_are_refused(settings):

@@ -1,5 +1,6 @@
 """The live half as a user meets it: the quickstart, a model of one's own in the tables, the model that ships."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -17,8 +18,8 @@ from tiny import save_tiny_model
 
 from paper_lib import frozen
 from paper_lib.errors import InputError
-from paper_lib.live import engine
 from paper_lib.live.lm import load_lm
+from paper_lib.live.proofs import decode_text
 from paper_lib.paths import DATA, NOTEBOOKS, ROOT
 from paper_lib.reproduce import notebooks
 
@@ -84,8 +85,8 @@ def test_every_frozen_vector_of_a_sample_decodes_to_its_text():
         vectors = frozen.load_vectors(sweep)
         for key in drawn.choice(sorted(vectors), size=min(4, len(vectors)), replace=False):
             record = cases.loc[key].to_dict()
-            text = engine.decode_text(lm, record, vectors[key])
-            assert engine.hashlib.sha256(text.encode()).hexdigest() == record["text_sha256"]
+            text = decode_text(lm, record, vectors[key])
+            assert hashlib.sha256(text.encode()).hexdigest() == record["text_sha256"]
 
 
 def test_a_model_of_ones_own_is_in_the_tables_without_a_change_of_code(tmp_path):

@@ -8,7 +8,7 @@ from tiny import CONFIGS, make_lm, random_ids
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from paper_lib.live import loss
-from paper_lib.live.lm import freeze
+from paper_lib.live.lm import Inputs, freeze
 
 
 def naive(hidden, weight, bias, targets):
@@ -33,7 +33,7 @@ def test_any_chunk_gives_the_scores_and_the_gradient_of_the_whole(n, vocab, d, w
     upstream = torch.rand(n, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(loss.CHUNK_BYTES, "cpu", chunk_bytes)
-        ce, hit, lead = loss.score_hidden(hidden, weight, bias, targets)
+        ce, _, hit, lead = loss.score_hidden(hidden, weight, bias, targets)
     expected = naive(hidden, weight, bias, targets)
     torch.testing.assert_close(ce, expected[0])
     assert torch.equal(hit, expected[1])
@@ -57,7 +57,7 @@ def test_a_model_that_caps_its_logits_is_asked_for_all_of_them():
     lm = freeze(Gemma2ForCausalLM(config).double(), fingerprint="capped")
     assert not lm.plain_head
     ids, inputs = random_ids(2, 3), torch.randn(2, 5, 16, dtype=torch.float64)
-    ce, _, _ = lm.score(inputs, torch.tensor([1, 2, 4]), ids)
+    ce = lm.score(Inputs(inputs, torch.tensor([1, 2, 4])), ids).loss
     log_p = lm.model(inputs_embeds=inputs).logits[:, [1, 2, 4]].log_softmax(-1)
     torch.testing.assert_close(ce, -log_p.gather(-1, ids.unsqueeze(-1)).squeeze(-1))
 
@@ -66,7 +66,32 @@ def test_in_lower_precision_products_are_lower_and_sums_are_not():
     torch.manual_seed(0)
     hidden, weight = torch.randn(20, 16), torch.randn(50, 16) * 0.1
     targets = torch.randint(50, (20,))
-    exact, _, _ = loss.score_hidden(hidden, weight, None, targets)
-    low, _, _ = loss.score_hidden(hidden.bfloat16(), weight.bfloat16(), None, targets)
+    exact = loss.score_hidden(hidden, weight, None, targets).ce
+    low = loss.score_hidden(hidden.bfloat16(), weight.bfloat16(), None, targets).ce
     assert low.dtype == torch.float32
     torch.testing.assert_close(low, exact, atol=0.02, rtol=0)
+
+
+class Hinge(loss.Loss):
+    """The lead that is missing to one logit."""
+
+    def of(self, logits, targets):
+        right = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        others = logits.scatter(-1, targets.unsqueeze(-1), -torch.inf)
+        return torch.relu(1 - right + others.amax(-1))
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 10**6])
+def test_a_loss_of_ones_own_has_the_gradient_of_its_formula_in_any_chunk(monkeypatch, chunk_bytes):
+    monkeypatch.setitem(loss.CHUNK_BYTES, "cpu", chunk_bytes)
+    torch.manual_seed(0)
+    hidden = torch.randn(9, 6, dtype=torch.float64, requires_grad=True)
+    weight, targets = torch.randn(20, 6, dtype=torch.float64), torch.randint(20, (9,))
+    scores, own = loss.score_hidden(hidden, weight, None, targets, Hinge()), Hinge().of(hidden @ weight.T, targets)
+    assert (own > 0).any()
+    torch.testing.assert_close(scores.loss, own)
+    torch.testing.assert_close(scores.ce, naive(hidden, weight, None, targets)[0])
+    torch.testing.assert_close(*(torch.autograd.grad(value.sum(), hidden)[0] for value in (scores.loss, own)))
+    whole = loss.score_logits(hidden @ weight.T, targets, Hinge())
+    for one, other in zip(scores, whole, strict=True):
+        torch.testing.assert_close(one, other)

@@ -1,0 +1,159 @@
+"""How exact a vector is, climbed rung by rung; and the proofs that what is stored and frozen still is."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..config import hash_ids
+from ..errors import InputError
+from ..frozen import list_kept, load_runs, load_vectors
+from ..paths import DATA
+from ..store import Store
+from .goals import SAFE_MARGIN
+from .lm import FrozenLM, load_lm
+from .measure import measure
+from .protocols import Protocol, find_protocol
+
+FULL_PRECISION = (torch.float32, torch.float64)
+
+
+def climb_ladder(
+    lm: FrozenLM,
+    protocol: Protocol,
+    vectors: Float[Tensor, "case row width"],
+    ids: Int[Tensor, "case pos"],
+    n_active: list[int] | None = None,
+) -> list[dict]:
+    """Return how exact each vector is: teacher forcing, free decoding in every way the protocol has, margin.
+
+    Free decoding is tried only where teacher forcing is exact, without which it cannot be. ``exact`` asks for all of
+    them and for a margin of 1e-3 in logits, computed in fp32 or better: autocast is off here, and of a model with
+    weights of lower precision nothing is ever called exact. ``exact_length_tokens`` is the length of the text that is
+    exact: all of it, or, of a vector that is for the first ``n_active`` targets only, these and the given tokens; or 0.
+    """
+    lm, length = lm.without_autocast(), ids.shape[1]
+    vectors, ids = vectors.to(lm.device), ids.to(lm.device)
+    with torch.no_grad():
+        measured = {name: values.tolist() for name, values in measure(lm, protocol, vectors, ids).items()}
+    free = _decode_freely(lm, protocol, vectors, ids, measured["all_correct"])
+    rungs = [
+        {
+            "tf_accuracy": measured["n_correct"][row] / protocol.n_targets(length),
+            "tf_exact": tf_exact,
+            **{f"greedy_exact_{how}": right[row] for how, right in free.items()},
+            "first_error_position": None if tf_exact else measured["first_error"][row] + protocol.n_given,
+            "min_logit_margin": measured["margin"][row],
+            "exact": all(right[row] for right in free.values())
+            and measured["margin"][row] >= SAFE_MARGIN
+            and lm.dtype in FULL_PRECISION,
+            "ladder_device": lm.device.type,
+        }
+        for row, tf_exact in enumerate(measured["all_correct"])
+    ]
+    lengths = [length if n is None else protocol.n_given + n for n in n_active or [None] * len(rungs)]
+    return [
+        rung | {"exact_length_tokens": length if rung["exact"] else _prove_start(lm, protocol, vectors, ids, row, part)}
+        for row, (rung, part) in enumerate(zip(rungs, lengths, strict=True))
+    ]
+
+
+def decode_text(lm: FrozenLM, record: dict, vectors: np.ndarray) -> str:
+    """Return the text that a stored vector decodes to, freely, from what its record says decoding is given."""
+    return lm.tokenizer.decode(_decode_ids(lm, record, vectors), skip_special_tokens=True)
+
+
+def load_same(record: dict, load: Callable = load_lm) -> FrozenLM:
+    """Return the model of a record; InputError if its weights are others than those that it was measured with."""
+    lm = load(record["model"], revision=record["revision"], dtype=record["dtype"])
+    if lm.fingerprint != record["weights"]:
+        raise InputError(f"{record['model']} has other weights than when {record['key'][:12]} was run; restore them")
+    return lm
+
+
+def prove_on_cpu(store: Store, report: Callable[[str], None] = print) -> None:
+    """Measure again, on this CPU, every stored case that was found exact elsewhere, and correct its record.
+
+    The text need not be at hand: the vectors decode to it. Where they do not here, the case is no longer exact, and its
+    other rungs, which nobody can climb without the text, are unknown.
+    """
+    load = functools.cache(load_lm)
+    for key in store:
+        record, vectors = store.get(key)
+        if not record["exact_length_tokens"] or record["ladder_device"] == "cpu":
+            continue
+        lm, protocol = load_same(record, load), find_protocol(record["protocol"])
+        ids = _decode_ids(lm, record, vectors)
+        if hash_ids(ids) == record["exact_ids_sha256"]:
+            inputs = torch.from_numpy(vectors).float().unsqueeze(0)
+            ladder = climb_ladder(lm, protocol, inputs, ids.unsqueeze(0))[0]
+            whole = len(ids) == record["length"]
+            record |= ladder if whole else {name: ladder[name] for name in ("exact_length_tokens", "ladder_device")}
+        else:
+            unknown = ["tf_accuracy", "tf_exact", "first_error_position", "min_logit_margin"]
+            unknown += [f"greedy_exact_{how}" for how in protocol.decodings]
+            record |= dict.fromkeys(unknown) | {"exact": False, "exact_length_tokens": 0, "ladder_device": "cpu"}
+        if not record["exact_length_tokens"]:
+            report(f"{key}: exact on {record['device']}, not on this CPU")
+        store.put(record, vectors)
+
+
+def check_vectors(data: Path = DATA, report: Callable[[str], None] = print) -> list[str]:
+    """Decode every frozen vector and compare the text's hash with its record's; return one line per disagreement.
+
+    The vectors of a sweep are those of each text's longest exact length, or of all its cases, as it was frozen; all of
+    them must be there, and no others.
+    """
+    problems, cases, load = [], load_runs(data), functools.cache(load_lm)
+    for sweep, group in cases.groupby("sweep") if len(cases) else ():
+        vectors, records = load_vectors(sweep, data), group.set_index("key")
+        place, wrong = f"data/vectors/{sweep}.safetensors", []
+        if set(vectors) != list_kept(group, sweep, data):
+            wrong.append(f"{place} does not hold the vectors that its records ask for")
+        for key in sorted(set(vectors) & set(records.index[records["exact_length_tokens"] > 0])):
+            record = records.loc[key].to_dict() | {"key": key}
+            if not _decodes_to_its_text(load_same(record, load), record, vectors[key]):
+                wrong.append(f"{place}: {key} does not decode to its text")
+        report(f"vectors: {sweep}: {len(vectors)} decoded, {len(wrong)} problems")
+        problems += wrong
+    return problems
+
+
+def _decode_freely(lm, protocol, vectors, ids, tried):
+    # By way of decoding, which rows come back whole.
+    rows = [row for row, try_it in enumerate(tried) if try_it]
+    free = {how: [False] * len(ids) for how in protocol.decodings}
+    for how in free if rows else ():
+        texts = protocol.decode(lm, vectors[rows], ids[rows, : protocol.n_given], ids.shape[1], how=how)
+        for row, same in zip(rows, (texts == ids[rows]).all(dim=1).tolist(), strict=True):
+            free[how][row] = same
+    return free
+
+
+def _prove_start(lm, protocol, vectors, ids, row, length):
+    # How long a beginning of the text is exact, given that the whole is not.
+    if length == ids.shape[1]:
+        return 0
+    one = slice(row, row + 1)
+    return climb_ladder(lm, protocol, vectors[one], ids[one, :length])[0]["exact_length_tokens"]
+
+
+def _decodes_to_its_text(lm, record, vectors):
+    ids = _decode_ids(lm, record, vectors)
+    if hash_ids(ids) != record["exact_ids_sha256"]:
+        return False
+    text = lm.tokenizer.decode(ids, skip_special_tokens=True)
+    return len(ids) < record["length"] or hashlib.sha256(text.encode()).hexdigest() == record["text_sha256"]
+
+
+def _decode_ids(lm, record, vectors):
+    protocol = find_protocol(record["protocol"])
+    given = torch.tensor([list(record["given_ids"])], dtype=torch.long, device=lm.device)
+    inputs = torch.from_numpy(vectors).unsqueeze(0).to(lm.device)
+    length = int(record["exact_length_tokens"] or record["length"])
+    return protocol.decode(lm, inputs, given, length, how=protocol.decodings[-1])[0]

@@ -1,0 +1,18 @@
+"""Protocols by name. One of your own is an object of a subclass of ``Protocol``, entered in ``PROTOCOLS``."""
+
+from ..parts import find_part
+from .base import Protocol
+from .prefix import Prefix
+
+PROTOCOLS = {
+    "kuratov2025": Prefix("kuratov2025", n_given=1, needs_start=False),
+    "strict": Prefix("strict", n_given=0, needs_start=True, special_tokens=False),
+}
+
+
+def find_protocol(name: str) -> Protocol:
+    """Return the protocol of that name; raise InputError naming the known ones."""
+    return find_part("protocol", name, PROTOCOLS)
+
+
+__all__ = ["PROTOCOLS", "Prefix", "Protocol", "find_protocol"]

@@ -1,0 +1,93 @@
+"""From vectors to records: what was measured of a case, wherever its vectors came from."""
+
+import importlib.metadata
+import itertools
+import math
+import platform
+
+import torch
+
+from ..capacity import SOLVED_ACCURACY
+from ..config import Sweep, hash_ids
+from .cases import SweepCase
+from .lm import FrozenLM
+from .measure import measure, run_in_parts
+from .proofs import climb_ladder
+from .protocols import Protocol
+from .rows import Finished
+
+PACKAGES = ("torch", "transformers", "tokenizers")
+
+
+def make_records(
+    sweep: Sweep, lm: FrozenLM, protocol: Protocol, cases: list[SweepCase], finished: list[Finished]
+) -> list[dict]:
+    """Return a record of each case; those that finished together are measured together.
+
+    They are measured without vectors, and with their vectors on every rung of the ladder (see ``climb_ladder``).
+    """
+    vectors = torch.stack([result.vectors for result in finished])
+    ids = torch.stack([result.case.ids for result in finished])
+    n_active = torch.tensor([result.n_active or protocol.n_targets(ids.shape[1]) for result in finished])
+
+    def measure_finally(vectors, ids, n_active):
+        there = vectors.to(lm.device), ids.to(lm.device)
+        with torch.no_grad():
+            alone = measure(lm.without_autocast(), protocol, None, there[1])
+            with_vectors = measure(lm.without_autocast(), protocol, *there)
+        ladder = climb_ladder(lm, protocol, vectors, ids, n_active.tolist())
+        numbers = [each[name].tolist() for each in (alone, with_vectors) for name in ("n_correct", "ce_nats")]
+        return list(zip(*numbers, ladder, strict=True))
+
+    parts, _ = run_in_parts(measure_finally, len(ids), vectors, ids, n_active)
+    return [
+        _make_record(sweep, lm, protocol, case, result, *numbers)
+        for case, result, numbers in zip(cases, finished, itertools.chain.from_iterable(parts), strict=True)
+    ]
+
+
+def _make_record(sweep, lm, protocol, case, result, n_correct_lm, ce_lm_nats, n_correct_mem, ce_mem_nats, ladder):
+    config, sample = case.config, case.sample
+    n_targets = protocol.n_targets(config.length)
+    sums = {
+        "n_correct_lm": n_correct_lm,
+        "n_correct_mem": n_correct_mem,
+        "ce_lm_nats": ce_lm_nats,
+        "ce_mem_nats": ce_mem_nats,
+        "ce_mem_min_nats": ce_mem_nats,
+    } | result.measured
+    exact_ids = sample.ids[: ladder["exact_length_tokens"]]
+    return {
+        "key": case.key,
+        "model": sweep.model.name,
+        "revision": lm.commit,
+        "d_embed": lm.d_embed,
+        "vocab_size": lm.vocab_size,
+        "n_parameters": lm.n_parameters,
+        "source": sweep.texts.label,
+        "cluster_id": sample.cluster_id,
+        "text_sha256": sample.sha256,
+        "text_bytes": sample.text_bytes,
+        **config.columns,
+        "ended": result.ended,
+        "n_steps": result.n_steps,
+        "n_targets": n_targets,
+        **sums,
+        "solved": sums["n_correct_mem"] / n_targets >= SOLVED_ACCURACY,
+        **ladder,
+        "exact_ids_sha256": hash_ids(exact_ids) if exact_ids else None,
+        "given_ids": list(sample.ids[: protocol.n_given]),
+        "side_information_bits": protocol.side_information_bits(lm, config.length),
+        "start_id": protocol.start_id(lm),
+        "vector_bytes": _vector_bytes(lm, protocol, config),
+        "wall_seconds": result.wall_seconds,
+        "device": torch.cuda.get_device_name(lm.device) if lm.device.type == "cuda" else platform.machine(),
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in PACKAGES},
+    }
+
+
+def _vector_bytes(lm, protocol, config):
+    # Of one of the n_mem vectors, as it is stored.
+    n_numbers = math.prod(protocol.vector_shape(lm, config.n_mem))
+    return n_numbers * getattr(torch, config.storage).itemsize // config.n_mem

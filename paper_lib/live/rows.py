@@ -1,0 +1,223 @@
+"""The state of a batch: tensors by name, one row per running case, and what is kept of the best measurement.
+
+Names with a dot belong to a part of the recipe: ``param.*`` is what is trained, ``mover.*`` and ``goal.*`` are the
+states of mover and goal. Rows come and go; each has its own counters, so its trajectory is that of a run of its own.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ..config import CaseConfig, Optimiser
+from .goals import GOALS, Goal
+from .lm import FrozenLM
+from .loss import CROSS_ENTROPY, LOSSES, Loss
+from .movers import MOVERS, Mover
+from .parametrisations import PARAMETRISATIONS, Parametrisation
+from .parts import find_part
+from .protocols import Protocol
+
+ENDED = ("running", "diverged", "reached", "patience", "budget")
+RUNNING, REACHED, BUDGET = (ENDED.index(reason) for reason in ("running", "reached", "budget"))
+
+Rows = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One text to cram: its tokens (pos,), the number of vectors, and the key that its random start depends on.
+
+    ``state`` is where an earlier run left it (see ``Unfinished``).
+    """
+
+    key: str
+    ids: Tensor
+    n_mem: int = 1
+    state: Rows | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How vectors are found: what is trained, how it moves, what for, and what is minimised.
+
+    ``storage`` is the precision to which vectors are rounded before they are measured and kept, None for no rounding.
+    """
+
+    goal: Goal
+    settings: Optimiser = Optimiser()
+    mover: Mover = MOVERS["adamw"]
+    parametrisation: Parametrisation = PARAMETRISATIONS["free"]
+    loss: Loss = CROSS_ENTROPY
+    storage: torch.dtype | None = None
+
+
+def make_recipe(config: CaseConfig) -> Recipe:
+    """Return the recipe that the settings of a case name; raise InputError for an unknown part."""
+    return Recipe(
+        goal=find_part("goal", config.stopping, GOALS),
+        settings=config.optimiser,
+        mover=find_part("mover", config.optimiser.mover, MOVERS),
+        parametrisation=find_part("parametrisation", config.parametrisation, PARAMETRISATIONS),
+        loss=find_part("loss", config.loss, LOSSES),
+        storage=getattr(torch, config.storage),
+    )
+
+
+def draw_start(
+    lm: FrozenLM, protocol: Protocol, case: Case, parametrisation: Parametrisation = PARAMETRISATIONS["free"]
+) -> Rows:
+    """Return the random start of a case, without the row axis: what is trained, from its key alone."""
+    seed = int.from_bytes(hashlib.sha256(case.key.encode()).digest()[:7], "big")
+    generator = torch.Generator().manual_seed(seed)
+    params = parametrisation.start(protocol.vector_shape(lm, case.n_mem), protocol.start_std(lm), generator)
+    precision = torch.float64 if lm.dtype == torch.float64 else torch.float32
+    return {name: value.to(lm.device, precision) for name, value in params.items()}
+
+
+def start_row(lm: FrozenLM, protocol: Protocol, case: Case, recipe: Recipe) -> Rows:
+    """Return one row: a fresh start, or where an earlier run left the case."""
+    params = {
+        name: value.unsqueeze(0) for name, value in draw_start(lm, protocol, case, recipe.parametrisation).items()
+    }
+    n_targets = protocol.n_targets(len(case.ids))
+    goal = {name: value.to(lm.device).unsqueeze(0) for name, value in recipe.goal.start(n_targets).items()}
+    one = torch.zeros(1, dtype=torch.float64, device=lm.device)
+    fresh = {
+        "ids": case.ids.to(lm.device).unsqueeze(0),
+        **name_part_of("param", params),
+        **name_part_of("mover", recipe.mover.start(params)),
+        **name_part_of("goal", goal),
+        "n_steps": one.long(),
+        "best_vectors": recipe.parametrisation.vectors(params).clone(),
+        "best_step": one.long(),
+        "best_n_correct": one.long() - 1,
+        "best_n_active": one.long() + n_targets,
+        "best_margin": one - torch.inf,
+        "best_ce": one + torch.inf,
+        "min_ce": one + torch.inf,
+        "ended": one.long() + RUNNING,
+        "seconds": one,
+    }
+    if case.state is None or case.state.keys() != fresh.keys() - {"ids"}:  # left by another version: begin again
+        return fresh
+    return {name: fresh[name] if name == "ids" else case.state[name].to(lm.device).unsqueeze(0) for name in fresh}
+
+
+def append(rows: Rows, new: list[Rows]) -> Rows:
+    """Return ``rows`` with new ones below; ``rows`` may be empty."""
+    parts = [rows, *new] if rows else new
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if new else rows
+
+
+def select(rows: Rows, chosen: Bool[Tensor, " row"]) -> Rows:
+    """Return the chosen rows."""
+    return {name: values[chosen] for name, values in rows.items()}
+
+
+def part_of(rows: Rows, part: str) -> Rows:
+    """Return the tensors of one part under their own names: ``param.z`` as ``z``."""
+    return {name.removeprefix(f"{part}."): values for name, values in rows.items() if name.startswith(f"{part}.")}
+
+
+def name_part_of(part: str, tensors: Rows) -> Rows:
+    """Return the tensors of one part under the names they have in a batch: ``z`` as ``param.z``."""
+    return {f"{part}.{name}": values for name, values in tensors.items()}
+
+
+def record(rows: Rows, now: Rows, vectors: Tensor, recipe: Recipe) -> None:
+    """Take what was just measured into the rows: counters, the best so far, and which of them have ended, and why.
+
+    A row that has ended stands still.
+    """
+    active, goal, state = rows["ended"] == RUNNING, recipe.goal, part_of(rows, "goal")
+    rows["n_steps"] += active
+    best = {name: rows[f"best_{name}"] for name in ("n_correct", "margin", "n_active")}
+    more = active & (now["n_correct"] > best["n_correct"])
+    better = active & goal.better(now, best, state)
+    n_active = goal.n_active(state)
+    margin = now["margin"].double()
+    keep = {"vectors": vectors, "n_correct": now["n_correct"], "margin": margin, "ce": now["ce_nats"]}
+    for name, value in keep.items() if n_active is None else (keep | {"n_active": n_active}).items():
+        rows[f"best_{name}"] = torch.where(_as_wide(better, value), value, rows[f"best_{name}"])
+    rows["best_step"] = torch.where(more, rows["n_steps"], rows["best_step"])
+    rows["min_ce"] = torch.where(active, torch.fmin(rows["min_ce"], now["ce_nats"]), rows["min_ce"])
+    done, advanced = goal.advance(state, active & goal.reached(now))
+    rows |= name_part_of("goal", advanced)
+    patience = goal.patience_steps or recipe.settings.max_steps
+    for reason, ends in (
+        ("diverged", ~now["ce_nats"].isfinite()),
+        ("reached", done),
+        ("patience", rows["n_steps"] - rows["best_step"] >= patience),
+        ("budget", rows["n_steps"] >= recipe.settings.max_steps),
+    ):
+        rows["ended"] = torch.where((rows["ended"] == RUNNING) & ends, ENDED.index(reason), rows["ended"])
+
+
+def _as_wide(chosen, value):
+    return chosen.view((-1,) + (1,) * (value.dim() - 1))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What became of a case: its ``vectors`` (row, width), and why its search ``ended``.
+
+    ``reached`` (the goal), ``budget`` (max_steps measured), ``patience`` or ``diverged`` (a loss that is not finite;
+    NaN is kept), or whatever a finder of one's own says. The vectors are for the first ``n_active`` targets, by default
+    all.
+    ``measured`` are columns of the record that were measured during the search, in its precision: ``n_correct_mem``
+    and ``ce_mem_nats`` of ``vectors``, and ``ce_mem_min_nats``, the minimum over all steps; what is not there is taken
+    from the final measurement. ``wall_seconds`` is the case's share of the time of the steps that it took part in.
+    """
+
+    case: Case
+    vectors: Tensor = field(repr=False)
+    ended: str
+    n_steps: int = 0
+    n_active: int | None = None
+    measured: dict[str, float] = field(default_factory=dict)
+    margin: float = math.nan
+    wall_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A case that is being crammed, with all it takes to go on: what is trained, moments, counters, the best so far."""
+
+    case: Case
+    state: Rows = field(repr=False)
+
+
+def finish_row(case: Case, rows: Rows, index: int, protocol: Protocol) -> Finished:
+    """Return what became of the case in one row."""
+    n_targets, n_active = protocol.n_targets(len(case.ids)), int(rows["best_n_active"][index])
+    measured = {
+        "n_correct_mem": int(rows["best_n_correct"][index]),
+        "ce_mem_nats": _finite(rows["best_ce"][index]),
+        "ce_mem_min_nats": _finite(rows["min_ce"][index]),
+    }
+    return Finished(
+        case=case,
+        vectors=rows["best_vectors"][index].cpu(),
+        ended=ENDED[rows["ended"][index]],
+        n_steps=int(rows["n_steps"][index]),
+        n_active=n_active,
+        measured=measured if n_active == n_targets else {},  # sums in a record are always over all targets
+        margin=float(rows["best_margin"][index]),
+        wall_seconds=float(rows["seconds"][index]),
+    )
+
+
+def copy_rows(cases: list[Case], rows: Rows) -> list[Unfinished]:
+    """Return a copy of each row on the CPU, for the case to go on from."""
+    here = {name: values.cpu() for name, values in rows.items() if name != "ids"}
+    return [
+        Unfinished(case, {name: values[i].clone() for name, values in here.items()}) for i, case in enumerate(cases)
+    ]
+
+
+def _finite(number):
+    return float(number) if number.isfinite() else math.nan

@@ -1,0 +1,88 @@
+"""Running a sweep, from its settings to stored records. Killed at any moment, it goes on where it was."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from ..config import Sweep
+from ..store import Store
+from .cases import SweepCase, find_waiting, group_cases
+from .finders import FINDERS
+from .lm import FrozenLM, load_lm
+from .parts import find_part
+from .protocols import find_protocol
+from .records import make_records
+from .rows import Case, Unfinished, make_recipe
+
+STEPS_BETWEEN_CHECKS = 10  # on a GPU, which runs ahead of Python in between
+SAVE_EVERY_SECONDS = 60.0  # what a killed run has to do again of a long case
+
+
+def run_sweep(
+    sweep: Sweep,
+    store: Store,
+    *,
+    device: str = "cpu",
+    run: Callable[..., Iterator[tuple[dict, np.ndarray] | Unfinished]] | None = None,
+    save_every_seconds: float = SAVE_EVERY_SECONDS,
+    on_plan: Callable[[list[SweepCase]], None] = lambda cases: None,
+    on_step: Callable[[int], None] = lambda token_steps: None,
+    on_case: Callable[[dict], None] = lambda record: None,
+) -> int:
+    """Run the cases of a sweep that the store does not have; return how many that were.
+
+    ``run`` takes what ``run_cases`` takes, which it is by default. ``on_plan`` is told which cases there are,
+    ``on_step`` how many token-steps have just been taken (tokens of all rows, vectors included), ``on_case`` each
+    stored record. The state of unfinished cases is stored every ``save_every_seconds``.
+    """
+    lm = load_lm(**sweep.model.model_dump(), device=device)
+    waiting = find_waiting(sweep, lm, store)
+    on_plan(waiting)
+    for result in (run or run_cases)(sweep, lm, waiting, on_step, save_every_seconds=save_every_seconds):
+        if isinstance(result, Unfinished):
+            store.put_halfway(result.case.key, {name: values.numpy() for name, values in result.state.items()})
+            continue
+        record, vectors = result
+        store.put(record, vectors)
+        on_case(record)
+    return len(waiting)
+
+
+def run_cases(
+    sweep: Sweep,
+    lm: FrozenLM,
+    cases: list[SweepCase],
+    on_step: Callable[[int], None] = lambda token_steps: None,
+    *,
+    save_every_seconds: float = SAVE_EVERY_SECONDS,
+) -> Iterator[tuple[dict, np.ndarray] | Unfinished]:
+    """Find the vectors of ``cases`` in this process; yield record and vectors of each as soon as it is finished.
+
+    Every ``save_every_seconds`` those that are not finished are yielded too, to go on from when this process is killed.
+    """
+    for group in group_cases(cases).values():
+        yield from _run_group(sweep, lm, group, on_step, save_every_seconds)
+
+
+def _run_group(sweep, lm, group, on_step, save_every_seconds) -> Iterator[tuple[dict, np.ndarray] | Unfinished]:
+    # Cases of one group, or of a part of it, as records and vectors, as soon as they are finished.
+    by_key, config, n_tokens = {case.key: case for case in group}, group[0].config, group[0].n_tokens
+    protocol, recipe = find_protocol(config.protocol), make_recipe(config)
+    batches = find_part("finder", config.finder, FINDERS).find(
+        lm,
+        protocol,
+        [Case(case.key, torch.tensor(case.sample.ids), case.config.n_mem, case.state) for case in group],
+        recipe,
+        batch_size=sweep.batch_size,
+        check_every=1 if lm.device.type == "cpu" else STEPS_BETWEEN_CHECKS,
+        save_every_seconds=save_every_seconds,
+        on_step=lambda now: on_step(len(now["loss"]) * n_tokens),
+    )
+    for batch in batches:
+        if isinstance(batch[0], Unfinished):
+            yield from (unfinished for unfinished in batch)  # Ray sends into generators; a list's iterator is not one
+            continue
+        records = make_records(sweep, lm, protocol, [by_key[result.case.key] for result in batch], batch)
+        for record, result in zip(records, batch, strict=True):
+            yield record, result.vectors.to(recipe.storage).numpy()
