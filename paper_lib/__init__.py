@@ -1,25 +1,16 @@
 """Cramming texts into memory vectors: the paper's numbers, mathematics, figures and tables.
 
-Public names load their module on first use, so that ``import paper_lib`` stays instant and never imports torch.
+    >>> import paper_lib
+    >>> memory = paper_lib.cram("The rain had stopped.", n_mem=2)
+    >>> memory.text()
+
+Public names load their module on first use, so ``import paper_lib`` stays instant and never imports torch; only using
+``cram`` and ``decode`` does.
 """
 
 from importlib import import_module
 
-_HOME = {
-    "InputError": "errors",
-    "load_models": "published",
-    "load_points": "published",
-    "load_capacities": "published",
-    "load_length_means": "published",
-    "load_followup": "published",
-    "compute_gains": "capacity",
-    "compute_exact_capacity": "capacity",
-    "decoding_capacity": "capacity",
-    "theoretical_capacity_tokens": "capacity",
-    "compute_entropy_test": "stats",
-    "save_figure": "figures",
-    "save_table": "tables",
-}
+_HOME = {"InputError": "errors", "cram": "live.cram", "decode": "live.cram", "load_cases": "measured"}
 __all__ = sorted(_HOME)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from .errors import InputError
-from .paths import BUILD, ROOT, relative_to_root
+from .paths import BUILD, ROOT, SHIPPED, relative_to_root
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -156,19 +156,39 @@ def freeze(name: Annotated[str, typer.Argument(help="The name of a sweep that ha
 
 
 @app.command()
-def decode(
-    name: Annotated[str, typer.Argument(help="The name of a sweep that has run.")],
-    key: Annotated[str, typer.Argument(help="The key of one of its cases, or its beginning.")],
+def cram(
+    text: Annotated[str, typer.Argument(help="The text, in quotes.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File for the vectors, .safetensors.")] = None,
+    model: Annotated[str, typer.Option(help="A hub id, or a folder in the hub's format.")] = SHIPPED,
+    n_mem: Annotated[
+        int | None, typer.Option(min=1, help="Vectors; by default as few of 1, 2, 4, 8, 16 as it takes.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="strict, kuratov2025, ...")] = "strict",
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.05,
+    max_steps: Annotated[int, typer.Option(min=1, help="Most steps for each number of vectors.")] = 500,
 ) -> None:
-    """Print the text that a stored vector decodes to."""
-    from .store import Store
+    """Cram a text into vectors of a frozen language model, and let the model say it back."""
+    with _live("progress").CramProgress(max_steps) as progress:
+        memory = _live("cram").cram(
+            text, model=model, n_mem=n_mem, protocol=protocol, lr=lr, max_steps=max_steps, on_step=progress.step
+        )
+    print(memory.text())
+    record, n_vectors = memory.record, len(memory.vectors)
+    right = "exact" if memory.exact else f"{memory.ladder['tf_accuracy']:.0%} of the tokens right"
+    vectors = f"{n_vectors} vector{'s' * (n_vectors > 1)} of {record['model']}"
+    print(f"{record['length']} tokens, {memory.bits:.0f} bits in {vectors}: {right}", file=sys.stderr)
+    if out:
+        print(f"wrote {memory.save(out)}; read it with: decode {out}", file=sys.stderr)
 
-    store, proofs = Store(name), _live("proofs")
-    keys = [stored for stored in store if stored.startswith(key)]
-    if len(keys) != 1:
-        raise InputError(f"{len(keys)} cases of {name} begin with {key!r}; give more of one key")
-    record, vectors = store.get(keys[0])
-    print(proofs.decode_text(proofs.load_same(record), record, vectors))
+
+@app.command()
+def decode(
+    file: Annotated[Path, typer.Argument(help="A file that cram or run wrote, or one of data/vectors.")],
+    key: Annotated[str | None, typer.Argument(help="Of a file with many cases: the beginning of one key.")] = None,
+) -> None:
+    """Print the text that vectors decode to; of a file with many cases each text after the beginning of its key."""
+    texts = _live("cram").decode(file, key)
+    print(texts if isinstance(texts, str) else "\n".join(f"{name[:12]}  {text}" for name, text in texts.items()))
 
 
 @app.command()

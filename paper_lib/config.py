@@ -146,6 +146,13 @@ class CaseConfig(Settings):
     finder: str = added_later("optimise")
     restart: int = added_later(0, ge=0)
 
+    @classmethod
+    def from_record(cls, record: dict) -> "CaseConfig":
+        """Return the settings that a record was measured with; later settings that it lacks are at their defaults."""
+        moving = {name: record.get(OPTIMISER_PREFIX + name) for name in Optimiser.model_fields}
+        settings = {name: record.get(name) for name in cls.model_fields if name != "optimiser"}
+        return cls(**{"autocast": None} | _drop_null(settings), optimiser=Optimiser(**_drop_null(moving)))
+
     @property
     def columns(self) -> dict:
         """Return all fields as columns of a record, those of the optimiser as ``optimiser_*``."""
@@ -160,13 +167,6 @@ class CaseConfig(Settings):
 
 
 OPTIMISER_PREFIX = "optimiser_"
-
-
-def read_case(record: dict) -> CaseConfig:
-    """Return the settings that a record was measured with; later settings that it lacks are at their defaults."""
-    moving = {name: record.get(OPTIMISER_PREFIX + name) for name in Optimiser.model_fields}
-    settings = {name: record.get(name) for name in CaseConfig.model_fields if name != "optimiser"}
-    return CaseConfig(**{"autocast": None} | _drop_null(settings), optimiser=Optimiser(**_drop_null(moving)))
 
 
 def _drop_null(values):

@@ -86,6 +86,15 @@ def load_vectors(sweep: str, data: Path = DATA) -> dict[str, np.ndarray]:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
 
 
+def load_frozen_cases(path: Path) -> dict[str, tuple[dict, np.ndarray]] | None:
+    """Return record and vectors by key of a file of frozen vectors; None for a file that is not one."""
+    data, sweep = path.resolve().parent.parent, path.stem
+    if path.resolve().parent.name != "vectors" or not (data / "runs" / f"{sweep}.parquet").is_file():
+        return None
+    records = load_runs(data).query("sweep == @sweep").set_index("key", drop=False)
+    return {key: (records.loc[key].to_dict(), vectors) for key, vectors in load_vectors(sweep, data).items()}
+
+
 def list_kept(cases: pd.DataFrame, sweep: str, data: Path = DATA) -> set[str]:
     """Return the keys of the cases of a sweep whose vectors its file must hold, given how it was frozen."""
     with _open_vectors(sweep, data) as file:

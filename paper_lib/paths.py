@@ -8,6 +8,7 @@ DATA = ROOT / "data"
 PUBLISHED = DATA / "published"
 FIGURES = ROOT / "figures"
 BUILD = ROOT / "build"
+SHIPPED = "data/models/novels-5m"  # the small model of this repository, named from its root
 
 
 def relative_to_root(path: Path) -> str:

@@ -48,39 +48,28 @@ class Store:
 
     def put(self, record: dict, vectors: np.ndarray) -> None:
         """Store a record (with its ``key``) and its vectors (n_mem, d_embed) in one step."""
-        record = record | {"vectors_sha256": _hash(vectors)}
-        text = json.dumps(record, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        content = save({VECTOR: np.ascontiguousarray(vectors)}, metadata={"record": text, "record_sha256": digest})
-        write_bytes(self.path(record["key"]), content)
+        write_case(self.path(record["key"]), record, vectors)
         self._append_to_index([record])
         self._halfway(record["key"]).unlink(missing_ok=True)
 
     def get(self, key: str) -> tuple[dict, np.ndarray]:
-        """Return record and vectors of a stored case; InputError names a damaged file and the way out.
-
-        A record of an earlier version has the later columns at their defaults (see ``complete_record``).
-        """
-        path = self.path(key)
-        try:
-            with safe_open(path, framework="np") as file:
-                metadata, vectors = file.metadata(), file.get_tensor(VECTOR)
-            text, record = metadata["record"], json.loads(metadata["record"])
-            said = record["key"], record["vectors_sha256"], metadata["record_sha256"]
-        except FileNotFoundError:
-            raise InputError(f"{path} is missing; run the sweep again to make it") from None
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
-            raise InputError(f"{path} is damaged; delete it and run the sweep again") from None
-        if said != (key, _hash(vectors), hashlib.sha256(text.encode()).hexdigest()):
-            raise InputError(f"{path}: contents do not match their recorded hashes; delete it and run the sweep again")
-        return complete_record(record), vectors
+        """Return record and vectors of a stored case; InputError names a damaged file and the way out."""
+        path, way_out = self.path(key), "delete it and run the sweep again"
+        if not path.is_file():
+            raise InputError(f"{path} is missing; run the sweep again to make it")
+        record, vectors = read_case(path, way_out)
+        if record["key"] != key:
+            raise InputError(f"{path}: holds another case than its name says; {way_out}")
+        return record, vectors
 
     def put_halfway(self, key: str, state: dict[str, np.ndarray]) -> None:
         """Keep the state of a case that is not finished, until it is stored."""
-        if key not in self:  # another process may have finished it meanwhile
+        if key not in self:
             # safetensors writes memory as it lies, so a transposed array would come back scrambled
             content = save({name: np.asarray(values, order="C") for name, values in state.items()})
             write_bytes(self._halfway(key), hashlib.sha256(content).digest() + content)
+        if key in self:  # another process may have finished it meanwhile
+            self._halfway(key).unlink(missing_ok=True)
 
     def get_halfway(self, key: str) -> dict[str, np.ndarray] | None:
         """Return the state a case was left in, None for one that was not begun; InputError names a damaged file."""
@@ -123,6 +112,32 @@ class Store:
         lines = [json.dumps({name: record[name] for name in INDEX_COLUMNS}) + "\n" for record in records]
         with contextlib.suppress(OSError), self._index.open("ab", buffering=0) as file:
             file.write(("\n" + "".join(lines)).encode())
+
+
+def write_case(path: Path, record: dict, vectors: np.ndarray) -> None:
+    """Write a record (with its ``key``) and its vectors (n_mem, d_embed) as one safetensors file, in one step."""
+    vectors = np.ascontiguousarray(vectors)
+    text = json.dumps(record | {"vectors_sha256": _hash(vectors)}, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    write_bytes(path, save({VECTOR: vectors}, metadata={"record": text, "record_sha256": digest}))
+
+
+def read_case(path: Path, way_out: str) -> tuple[dict, np.ndarray]:
+    """Return record and vectors of a file that ``write_case`` wrote, checked against the hashes in it.
+
+    A record of an earlier version has the later columns at their defaults (see ``complete_record``). Raises InputError,
+    ending in ``way_out``, for a file that is damaged or something else.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata, vectors = file.metadata(), file.get_tensor(VECTOR)
+        text, record = metadata["record"], json.loads(metadata["record"])
+        recorded = record["vectors_sha256"], metadata["record_sha256"]
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError):
+        raise InputError(f"{path} is damaged, or no file of one case; {way_out}") from None
+    if recorded != (_hash(vectors), hashlib.sha256(text.encode()).hexdigest()):
+        raise InputError(f"{path}: contents do not match their recorded hashes; {way_out}")
+    return complete_record(record), vectors
 
 
 def complete_record(record: dict) -> dict:

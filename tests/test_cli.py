@@ -73,10 +73,9 @@ def test_a_sweep_runs_freezes_and_decodes_from_the_command_line(tmp_path, monkey
     assert "| strict" in run("status", "cli-test").stdout
     store = Store("cli-test")
     exact = [key for key in store if store.get(key)[0]["exact"]]
-    texts = {run("decode", "cli-test", key[:12]).stdout for key in exact[:2]}
+    texts = {run("decode", str(store.path(key))).stdout for key in exact[:2]}
     assert texts <= {"h\n", "y\n", "hi\n", "yo\n"}
     assert texts
-    assert "error: 4 cases of cli-test begin with ''" in run("decode", "cli-test", "").stderr
     data = tmp_path / "data"
     data.mkdir()
     freeze(store, data)
@@ -110,7 +109,7 @@ def test_verify_fails_with_one_line_per_problem(monkeypatch, capsys):
 
 
 def test_unknown_command_does_not_succeed():
-    assert run("cram").returncode == 2
+    assert run("compress").returncode == 2
 
 
 def test_a_variant_reports_where_it_went():

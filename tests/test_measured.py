@@ -146,11 +146,13 @@ def test_exact_capacity_is_the_same_by_either_way(data):
 
 
 def test_the_key_of_every_frozen_run_is_that_of_its_settings():
-    for record in frozen.load_runs().to_dict("records"):
-        optimiser = {name.removeprefix("optimiser_"): record[name] for name in record if name.startswith("optimiser_")}
-        settings = {name: record[name] for name in CaseConfig.model_fields if name != "optimiser"}
-        settings["autocast"] = settings["autocast"] if isinstance(settings["autocast"], str) else None
-        assert CaseConfig(optimiser=optimiser, **settings).run_key == record["key"]
+    cases = frozen.load_runs()
+    assert len(cases) >= 768
+    for record in cases.to_dict("records"):
+        settings = CaseConfig.from_record(record)
+        assert settings.run_key == record["key"]
+        for later, value in (("restart", 1), ("loss", "tempered"), ("parametrisation", "affine"), ("finder", "given")):
+            assert settings.model_copy(update={later: value}).run_key != record["key"]
 
 
 def test_the_repositorys_own_runs_are_complete():

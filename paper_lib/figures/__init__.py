@@ -2,6 +2,7 @@
 
 from .bars import plot_bars, plot_intervals, plot_landscape, plot_paired_bars
 from .clouds import length_norm, plot_against_theory, plot_entropy
+from .curves import LiveCurves, count_vectors
 from .lines import plot_scaling, plot_shares
 from .marks import entropy_key, family_key, on_white, origin_key, proof_key
 from .style import (
@@ -26,6 +27,8 @@ __all__ = [
     "PROOF_STYLES",
     "TEXT_WIDTH_INCHES",
     "UNIT_SLOPE",
+    "LiveCurves",
+    "count_vectors",
     "entropy_key",
     "family_key",
     "length_norm",

@@ -49,18 +49,39 @@ def list_cases(sweep: Sweep, lm: FrozenLM) -> list[SweepCase]:
     texts = draw_texts(sweep.texts, sweep.n_texts, sweep.seed if sweep.text_seed is None else sweep.text_seed)
     cases = []
     for name in sweep.protocols:
-        protocol, parts = find_protocol(name), _name_parts(sweep, name)
+        protocol = find_protocol(name)
         for length in sorted(sweep.lengths):
             for n_mem in sweep.n_mem:
                 protocol.check(lm, length, n_mem)
             samples = [tokenize(text, lm.tokenizer, length, special_tokens=protocol.special_tokens) for text in texts]
             cases += [
-                _make_case(sweep, lm, protocol, parts, n_mem, sample, restart)
+                make_case(sweep, lm, protocol, n_mem, sample, restart)
                 for n_mem in sweep.n_mem
                 for sample in samples
                 for restart in range(sweep.n_restarts)
             ]
     return cases
+
+
+def make_case(
+    sweep: Sweep, lm: FrozenLM, protocol: Protocol, n_mem: int, sample: TextSample, restart: int = 0
+) -> SweepCase:
+    """Return the case of one text with the settings of a sweep; raise InputError for an unknown part."""
+    config = CaseConfig(
+        weights=lm.fingerprint,
+        text_id=sample.text_id,
+        ids_sha256=hash_ids(sample.ids),
+        length=len(sample.ids),
+        n_mem=n_mem,
+        protocol=protocol.name,
+        dtype=sweep.model.dtype,
+        autocast=sweep.model.autocast,
+        storage=sweep.storage,
+        seed=sweep.seed,
+        restart=restart,
+        **_name_parts(sweep, protocol.name),
+    )
+    return SweepCase(config, sample, protocol.n_inputs(len(sample.ids), n_mem))
 
 
 def find_waiting(sweep: Sweep, lm: FrozenLM, store: Store) -> list[SweepCase]:
@@ -117,21 +138,3 @@ def _name_parts(sweep, protocol):
         "parametrisation": name_part("parametrisation", sweep.parametrisation, PARAMETRISATIONS),
         "finder": name_part("finder", sweep.finder, FINDERS),
     }
-
-
-def _make_case(sweep, lm, protocol: Protocol, parts, n_mem, sample, restart):
-    config = CaseConfig(
-        weights=lm.fingerprint,
-        text_id=sample.text_id,
-        ids_sha256=hash_ids(sample.ids),
-        length=len(sample.ids),
-        n_mem=n_mem,
-        protocol=protocol.name,
-        dtype=sweep.model.dtype,
-        autocast=sweep.model.autocast,
-        storage=sweep.storage,
-        seed=sweep.seed,
-        restart=restart,
-        **parts,
-    )
-    return SweepCase(config, sample, protocol.n_inputs(len(sample.ids), n_mem))

@@ -47,7 +47,9 @@ def optimise(
     save_every_seconds: float = math.inf,
     on_step: Callable[[dict[str, Tensor]], None] = lambda now: None,
 ) -> Iterator[list[Finished] | list[Unfinished]]:
-    """Optimise the vectors of ``cases`` (all of one length and one n_mem), yielding at once those that have ended.
+    """Optimise the vectors of ``cases``, all of one n_mem, yielding at once those that have ended.
+
+    Texts may differ in length, at the price of the longest.
 
     ``batch_size`` rows at a time, by default as many as keep the device busy; where memory runs out, half as many go
     through the model at once. Every ``check_every`` steps the device is asked which rows have ended; such a row stands
@@ -56,17 +58,18 @@ def optimise(
     what each step measured.
     """
     waiting, running, rows, saved_at = deque(cases), [], {}, time.perf_counter()
+    lengths = {len(case.ids) for case in waiting}
     if waiting and not batch_size:
-        batch_size = fill_batch(lm.device, protocol.n_inputs(len(waiting[0].ids), waiting[0].n_mem))
+        batch_size = fill_batch(lm.device, protocol.n_inputs(max(lengths), waiting[0].n_mem))
     check_again = lm.autocast is not None and recipe.goal.without_autocast
     compute = functools.partial(measure_with_gradient, lm, protocol, recipe.loss)
     while waiting or running:
         started, n_rows = time.perf_counter(), len(running)
         while waiting and len(running) < batch_size:
             running.append(waiting.popleft())
-        rows = append(rows, [start_row(lm, protocol, case, recipe) for case in running[n_rows:]])
+        rows = append(rows, [start_row(lm, protocol, case, recipe, max(lengths)) for case in running[n_rows:]])
         for _ in range(1 if check_again else check_every):
-            batch_size = _step(rows, recipe, compute, batch_size, on_step)
+            batch_size = _step(rows, recipe, compute, batch_size, on_step, ragged=len(lengths) > 1)
         if check_again:
             _send_back(lm, protocol, rows, recipe)
         ended = rows["ended"].tolist()
@@ -80,13 +83,15 @@ def optimise(
             saved_at = time.perf_counter()
 
 
-def _step(rows, recipe, compute, batch_size, on_step):
+def _step(rows, recipe, compute, batch_size, on_step, *, ragged):
     # Measure all rows, keep what is better, move; return how many rows at a time memory allowed.
     params = {name: value.detach().requires_grad_() for name, value in part_of(rows, "param").items()}
     with torch.enable_grad():
         trained = recipe.parametrisation.vectors(params)
     vectors = _round(trained, recipe.storage)
     n_active = recipe.goal.n_active(part_of(rows, "goal"))
+    if n_active is None and ragged:
+        n_active = rows["n_targets"]
     parts, batch_size = run_in_parts(compute, batch_size, vectors, rows["ids"], n_active)
     now = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     record(rows, now, vectors, recipe)
@@ -114,7 +119,8 @@ def _send_back(lm, protocol, rows, recipe):
     (reached,) = (rows["ended"] == REACHED).nonzero(as_tuple=True)
     if len(reached):
         with torch.no_grad():
-            now = measure(lm.without_autocast(), protocol, rows["best_vectors"][reached], rows["ids"][reached])
+            best = [rows[name][reached] for name in ("best_vectors", "ids", "best_n_active")]
+            now = measure(lm.without_autocast(), protocol, *best)
         missed = reached[~recipe.goal.reached(now)]
         rows["best_margin"][missed] = -torch.inf
         rows["ended"][missed] = torch.where(rows["n_steps"][missed] < recipe.settings.max_steps, RUNNING, BUDGET)

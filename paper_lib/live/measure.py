@@ -54,13 +54,14 @@ def measure_with_gradient(
     ids: Int[Tensor, "case pos"],
     n_active: Int[Tensor, " case"] | None = None,
 ) -> dict[str, Tensor]:
-    """Return what ``measure`` does, the ``mean_loss`` over targets and its ``gradient`` with respect to the vectors.
+    """Return what ``measure`` does, the ``mean_loss`` and ``share_correct`` of targets, and the loss's ``gradient``.
 
     The sum over rows lets each row have its own gradient.
     """
     vectors = vectors.requires_grad_()
     now = measure(lm, protocol, vectors, ids, n_active, loss)
-    now["mean_loss"] = now["loss"] / (protocol.n_targets(ids.shape[1]) if n_active is None else n_active)
+    n_targets = protocol.n_targets(ids.shape[1]) if n_active is None else n_active
+    now |= {"mean_loss": now["loss"] / n_targets, "share_correct": now["n_correct"] / n_targets}
     (gradient,) = torch.autograd.grad(now["mean_loss"].sum(), vectors)
     return {name: values.detach() for name, values in now.items()} | {"gradient": gradient}
 

@@ -1,4 +1,4 @@
-"""The bar that a running sweep shows."""
+"""The bars that running work shows."""
 
 from tqdm import tqdm
 
@@ -38,3 +38,26 @@ class SweepProgress:
         self.n_cases, self.n_exact = self.n_cases + 1, self.n_exact + record["exact"]
         self._bar.total -= self.n_tokens[record["key"]] * (self.max_steps - record["n_steps"])
         self._bar.set_postfix_str(f"{self.n_cases} of {len(self.n_tokens)} cases, {self.n_exact} exact")
+
+
+class CramProgress:
+    """A bar over the steps of one text, begun again for each number of vectors."""
+
+    def __init__(self, max_steps: int):
+        self.max_steps, self.n_mem, self._bar = max_steps, None, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self, now: dict) -> None:
+        """Count a step and show how many tokens are right."""
+        if now["gradient"].shape[1] != self.n_mem:
+            self.__exit__()
+            self.n_mem = now["gradient"].shape[1]
+            self._bar = tqdm(desc=f"n_mem {self.n_mem}", total=self.max_steps, unit=" steps", dynamic_ncols=True)
+        self._bar.update()
+        self._bar.set_postfix_str(f"{now['share_correct'].mean():.0%} of tokens right", refresh=False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+from torch.nn import functional
 
 from ..config import CaseConfig, Optimiser
 from .goals import GOALS, Goal
@@ -78,8 +79,11 @@ def draw_start(
     return {name: value.to(lm.device, precision) for name, value in params.items()}
 
 
-def start_row(lm: FrozenLM, protocol: Protocol, case: Case, recipe: Recipe) -> Rows:
-    """Return one row: a fresh start, or where an earlier run left the case."""
+def start_row(lm: FrozenLM, protocol: Protocol, case: Case, recipe: Recipe, length: int) -> Rows:
+    """Return one row: a fresh start, or where an earlier run left the case.
+
+    A text shorter than ``length`` is padded; a causal model does not see the padding, and it is no target.
+    """
     params = {
         name: value.unsqueeze(0) for name, value in draw_start(lm, protocol, case, recipe.parametrisation).items()
     }
@@ -87,10 +91,11 @@ def start_row(lm: FrozenLM, protocol: Protocol, case: Case, recipe: Recipe) -> R
     goal = {name: value.to(lm.device).unsqueeze(0) for name, value in recipe.goal.start(n_targets).items()}
     one = torch.zeros(1, dtype=torch.float64, device=lm.device)
     fresh = {
-        "ids": case.ids.to(lm.device).unsqueeze(0),
+        "ids": functional.pad(case.ids, (0, length - len(case.ids))).to(lm.device).unsqueeze(0),
         **name_part_of("param", params),
         **name_part_of("mover", recipe.mover.start(params)),
         **name_part_of("goal", goal),
+        "n_targets": one.long() + n_targets,
         "n_steps": one.long(),
         "best_vectors": recipe.parametrisation.vectors(params).clone(),
         "best_step": one.long(),

@@ -58,10 +58,10 @@ def draw_texts(settings, n_texts: int, seed: int) -> list[Text]:
     return texts
 
 
-def tokenize(text: Text, tokenizer, length: int, *, special_tokens: bool) -> TextSample:
-    """Return the first ``length`` tokens of a text; InputError when it is shorter or has words the tokenizer lacks."""
+def tokenize(text: Text, tokenizer, length: int | None, *, special_tokens: bool) -> TextSample:
+    """Return the first ``length`` tokens of a text, None for all; InputError when it is shorter or not known whole."""
     ids = tokenizer.encode(text.text, add_special_tokens=special_tokens)[:length]
-    if len(ids) < length:
+    if length and len(ids) < length:
         raise InputError(f"text {text.text_id} has {len(ids)} tokens, the sweep asks for {length}; shorten lengths")
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
         raise InputError(f"text {text.text_id} has characters that the tokenizer does not know; choose another source")

@@ -118,6 +118,18 @@ def test_a_row_that_enters_late_runs_as_if_alone():
         torch.testing.assert_close(result.vectors, alone[key].vectors, atol=1e-6, rtol=0)
 
 
+def test_texts_of_different_lengths_share_a_batch_and_end_as_if_alone():
+    lm, recipe = make_lm("llama"), Recipe(find_goal("strict"), Optimiser(lr=0.05, max_steps=100))
+    some = [Case(f"{n}-{i}", ids) for n in (2, 9, 4) for i, ids in enumerate(random_ids(2, n))]
+    for protocol in PROTOCOLS.values():
+        alone = by_key(results for case in some for results in optimise(lm, protocol, [case], recipe))
+        for key, result in by_key(optimise(lm, protocol, some, recipe, batch_size=4)).items():
+            assert (result.ended, result.n_steps) == (alone[key].ended, alone[key].n_steps)
+            assert result.measured == pytest.approx(alone[key].measured)
+            assert result.n_active == protocol.n_targets(len(result.case.ids))
+            torch.testing.assert_close(result.vectors, alone[key].vectors, atol=1e-6, rtol=0)
+
+
 def test_every_case_comes_back_once_whatever_the_batch():
     lm, protocol = make_lm("llama"), find_protocol("kuratov2025")
     some = cases(7, 3)
