@@ -192,12 +192,13 @@ def test_baselines_give_what_each_protocol_gives():
     assert measure(lm, find_protocol("strict"), None, ids)["ce_nats"].item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("n_mem", [1, 2])
 @pytest.mark.parametrize("architecture", CONFIGS)
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
-def test_what_a_vector_says_freely_is_exact_on_every_rung_of_the_ladder(architecture, protocol):
+def test_what_a_vector_says_freely_is_exact_on_every_rung_of_the_ladder(architecture, protocol, n_mem):
     # A text with a known exact vector, without optimisation: the model's own greedy continuation.
     lm, start = make_lm(architecture), random_ids(1, 1)
-    vectors = start_vectors(lm, Case("speaker", start[0], n_mem=2))
+    vectors = start_vectors(lm, Case("speaker", start[0], n_mem))
     said = protocol.decode(lm, vectors.unsqueeze(0), start[:, : protocol.n_given], 6, how="full")
     ladder = climb_ladder(lm, protocol, vectors[None], said)[0]
     assert ladder["tf_exact"]
