@@ -24,7 +24,7 @@ def take_a_step(way: str, batch_size: int) -> dict:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from paper_lib.live.lm import freeze
+    from paper_lib.live.lm import freeze_lm
     from paper_lib.live.optimize import Case, initial_vectors, measure
     from paper_lib.live.protocols import find_protocol
 
@@ -33,7 +33,7 @@ def take_a_step(way: str, batch_size: int) -> dict:
         vocab_size=VOCAB_SIZE, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1,
         max_position_embeddings=2048, initializer_range=0.25, tie_word_embeddings=True,
     )  # fmt: skip
-    lm = freeze(LlamaForCausalLM(config), fingerprint="benchmark")
+    lm = freeze_lm(LlamaForCausalLM(config), fingerprint="benchmark")
     ids = torch.randint(VOCAB_SIZE, (batch_size, LENGTH_TOKENS))
     start = [initial_vectors(lm, Case(str(number), row)) for number, row in enumerate(ids)]
     vectors, protocol = torch.stack(start).requires_grad_(), find_protocol("strict")

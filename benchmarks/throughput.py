@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 
 from paper_lib.capacity import SOLVED_ACCURACY
 from paper_lib.live.cost import NEVER
-from paper_lib.live.lm import FrozenLM, load_lm
+from paper_lib.live.lm import FrozenLM
+from paper_lib.live.load import load_lm
 from paper_lib.live.optimize import STOPPING_RULES, AdamW, Case, StoppingRule, initial_vectors, measure, optimize
 from paper_lib.live.protocols import find_protocol
 from paper_lib.paths import ROOT

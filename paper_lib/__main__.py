@@ -109,7 +109,7 @@ def plan(
     settings, planner = load_sweep(sweep), _live("cost")
     gpu = device if device in planner.PEAK_FLOPS else None
     here = "cpu" if gpu else _find_device(None if device == "measure" else device)
-    lm = _live("lm").load_lm(**settings.model.model_dump(), device=here)
+    lm = _live("load").load_lm(**settings.model.model_dump(), device=here)
     table = planner.compute_plan(settings, lm, Store(settings.name), gpu)
     if table.empty:
         print(f"{settings.name}: every case is stored; nothing is left to run")
@@ -168,8 +168,7 @@ def decode(
     if len(keys) != 1:
         raise InputError(f"{len(keys)} cases of {name} begin with {key!r}; give more of one key")
     record, vectors = store.get(keys[0])
-    lm = _live("lm").load_lm(record["model"], revision=record["revision"], dtype=record["dtype"])
-    print(engine.decode_text(lm, record, vectors))
+    print(engine.decode_text(_live("load").load_same(record), record, vectors))
 
 
 @app.command()

@@ -13,7 +13,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from paper_lib.live.lm import FrozenLM, freeze
+from paper_lib.live.lm import FrozenLM, freeze_lm
 
 VOCAB_SIZE = 40
 BASE = {"vocab_size": VOCAB_SIZE, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None}
@@ -46,7 +46,7 @@ def make_lm(architecture: str, dtype: torch.dtype = torch.float64, seed: int = 0
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(CONFIGS[architecture], dtype=dtype)
     spread_weights(model)
-    return freeze(model, fingerprint=f"tiny-{architecture}")
+    return freeze_lm(model, fingerprint=f"tiny-{architecture}")
 
 
 @torch.no_grad()

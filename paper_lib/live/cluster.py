@@ -19,7 +19,8 @@ from ray.exceptions import RayError, RayTaskError
 from ..config import Sweep
 from ..errors import InputError
 from .engine import PlannedCase, run_cases
-from .lm import FrozenLM, load_lm
+from .lm import FrozenLM
+from .load import load_lm
 from .optimize import Halfway
 
 MAX_FAILURES = 3  # of a share in a row, without anything sent in between

@@ -21,7 +21,8 @@ from ..errors import InputError
 from ..frozen import load_runs, load_vectors, select_kept
 from ..paths import DATA
 from ..store import Store
-from .lm import FrozenLM, load_lm
+from .lm import FrozenLM
+from .load import load_lm, load_same
 from .optimize import (
     SAFE_MARGIN,
     AdamW,
@@ -213,7 +214,7 @@ def prove_on_cpu(store: Store, report: Callable[[str], None] = print) -> None:
         record, vectors = store.get(key)
         if not record["exact"] or record["ladder_device"] == "cpu":
             continue
-        lm = _load_same(load, record)
+        lm = load_same(record, load)
         ids = _decode_ids(lm, record, vectors)
         if hash_ids(ids) == record["ids_sha256"]:
             inputs = torch.from_numpy(vectors).float().unsqueeze(0)
@@ -239,20 +240,12 @@ def check_vectors(data: Path = DATA, report: Callable[[str], None] = print) -> l
             wrong.append(f"{place} does not hold the vectors that its records ask for")
         for key in sorted(set(vectors) & set(records.index)):
             record = records.loc[key].to_dict() | {"key": key}
-            text = decode_text(_load_same(load, record), record, vectors[key])
+            text = decode_text(load_same(record, load), record, vectors[key])
             if hashlib.sha256(text.encode()).hexdigest() != record["text_sha256"]:
                 wrong.append(f"{place}: {key} does not decode to its text")
         report(f"vectors: {sweep}: {len(vectors)} decoded, {len(wrong)} problems")
         problems += wrong
     return problems
-
-
-def _load_same(load, record):
-    # A record means nothing under other weights than those that it was measured with.
-    lm = load(record["model"], revision=record["revision"], dtype=record["dtype"])
-    if lm.fingerprint != record["weights"]:
-        raise InputError(f"{record['model']} has other weights than when {record['key'][:12]} was run; restore them")
-    return lm
 
 
 def _decode_ids(lm, record, vectors):

@@ -15,7 +15,7 @@ from paper_lib.live import cluster as on_cluster
 from paper_lib.live import engine
 from paper_lib.live.cluster import _count_workers, _divide, run_on_ray
 from paper_lib.live.cluster import _run_share as run_share
-from paper_lib.live.lm import load_lm
+from paper_lib.live.load import load_lm
 from paper_lib.store import Store
 
 

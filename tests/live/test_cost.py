@@ -7,7 +7,7 @@ from tiny import make_lm, save_overflowing_model, save_tiny_model
 from paper_lib import config
 from paper_lib.errors import InputError
 from paper_lib.live import cost, engine
-from paper_lib.live.lm import load_lm
+from paper_lib.live.load import load_lm
 from paper_lib.store import Store
 
 
