@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM
 from paper_lib.capacity import SOLVED_ACCURACY
 from paper_lib.config import Optimiser
 from paper_lib.live.goals import GOALS, Goal
-from paper_lib.live.lm import FrozenLM, load_lm
+from paper_lib.live.lm import FrozenLM
+from paper_lib.live.load import load_lm
 from paper_lib.live.loop import optimise
 from paper_lib.live.measure import measure
 from paper_lib.live.protocols import find_protocol

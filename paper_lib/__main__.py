@@ -109,7 +109,7 @@ def plan(
     settings, planner = load_sweep(sweep), _live("cost")
     gpu = device if device in planner.PEAK_FLOPS else None
     here = "cpu" if gpu else _find_device(None if device == "measure" else device)
-    lm = _live("lm").load_lm(**settings.model.model_dump(), device=here)
+    lm = _live("load").load_lm(**settings.model.model_dump(), device=here)
     table = planner.compute_cost(settings, lm, Store(settings.name), gpu)
     if table.empty:
         print(f"{settings.name}: every case is stored; nothing is left to run")
@@ -183,8 +183,8 @@ def cram(
 
 @app.command()
 def decode(
-    file: Annotated[Path, typer.Argument(help="A file that cram or run wrote, or one of data/vectors.")],
-    key: Annotated[str | None, typer.Argument(help="Of a file with many cases: the beginning of one key.")] = None,
+    file: Annotated[Path, typer.Argument(help="A file that cram wrote, one of data/vectors, or the name of a sweep.")],
+    key: Annotated[str | None, typer.Argument(help="Of many cases: the beginning of one key.")] = None,
 ) -> None:
     """Print the text that vectors decode to; of a file with many cases each text after the beginning of its key."""
     texts = _live("cram").decode(file, key)

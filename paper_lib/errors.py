@@ -1,5 +1,7 @@
 """The one exception that users meet: bad input, told in one line together with its fix."""
 
+import re
+
 
 class InputError(ValueError):
     """An input that cannot be used. The message is one line: the thing, what is wrong with it, and the way out."""
@@ -8,6 +10,14 @@ class InputError(ValueError):
 def unknown_name(kind: str, name: object, known) -> InputError:
     """Return (not raise) the error for a ``name`` that is not among the ``known`` names of its ``kind``."""
     return InputError(f"unknown {kind} {name!r}; choose from: {', '.join(map(str, known))}")
+
+
+def first_sentence(error: BaseException) -> str:
+    """Return what an exception says, in one sentence, led by its class where the words alone would say too little."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    said = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+    sentence = re.split(r"(?<!\.)\. ", said)[0].rstrip(".,")
+    return sentence if isinstance(error, (OSError, ValueError, ImportError)) else f"{type(error).__name__}: {sentence}"
 
 
 def require_columns(frame, columns, what: str) -> None:

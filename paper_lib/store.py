@@ -140,6 +140,15 @@ def read_case(path: Path, way_out: str) -> tuple[dict, np.ndarray]:
     return complete_record(record), vectors
 
 
+def find_stored(name: str, key: str) -> Path:
+    """Return the file of the one case of a sweep whose key begins with ``key``; InputError if there is none or more."""
+    store = Store(name)
+    keys = [stored for stored in store if stored.startswith(key)]
+    if len(keys) != 1:
+        raise InputError(f"{len(keys)} cases of {name} begin with {key!r}; give more of one key")
+    return store.path(keys[0])
+
+
 def complete_record(record: dict) -> dict:
     """Return a record with the columns that were added after it was made.
 

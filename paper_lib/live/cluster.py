@@ -19,7 +19,8 @@ from ray.exceptions import RayError, RayTaskError
 from ..config import Sweep
 from ..errors import InputError
 from .cases import SweepCase
-from .lm import FrozenLM, load_lm
+from .lm import FrozenLM
+from .load import load_lm
 from .rows import Unfinished
 from .sweep import SAVE_EVERY_SECONDS, run_cases
 

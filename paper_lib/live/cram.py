@@ -14,12 +14,13 @@ from ..capacity import nats_to_bits
 from ..config import Optimiser, Sweep
 from ..errors import InputError
 from ..frozen import load_frozen_cases
-from ..paths import SHIPPED
-from ..store import read_case, write_case
+from ..paths import BUILD, SHIPPED
+from ..store import find_stored, read_case, write_case
 from .cases import make_case
 from .finders import Optimise
-from .lm import FrozenLM, load_lm
-from .proofs import decode_text, load_same
+from .lm import FrozenLM
+from .load import load_lm, load_same
+from .proofs import decode_text
 from .protocols import find_protocol
 from .records import make_records
 from .rows import Case, make_recipe
@@ -102,11 +103,14 @@ def cram(
 def decode(path: str | Path, key: str | None = None) -> str | dict[str, str]:
     """Return the text that a file's vectors decode to with the model of its record.
 
-    ``path`` is a file that ``Memory.save`` or a sweep wrote; of a frozen file with many cases (data/vectors) the result
-    is a text by key, or the one whose key begins with ``key``. Raises InputError for a damaged file, other weights than
-    those the vectors were found with, or a key that is not one.
+    ``path`` is a file that ``Memory.save`` or a sweep wrote, or the name of a sweep that has run, with a ``key``; of a
+    frozen file with many cases (data/vectors) the result is a text by key, or the one whose key begins with ``key``.
+    Raises InputError for a damaged file, other weights than those the vectors were found with, or a key that is not
+    one.
     """
     path = Path(path)
+    if key and (BUILD / "runs" / path).is_dir():
+        path = find_stored(path.name, key)
     if not path.is_file():
         raise InputError(f"{path} is missing; give a .safetensors file that cram, run or freeze wrote")
     frozen = load_frozen_cases(path)

@@ -1,42 +1,21 @@
-"""A frozen causal language model: loaded, checked, asked for logits. Only here are transformers' models known."""
+"""A frozen causal language model: tried out, then asked for logits. How one is loaded: ``load``."""
 
-import contextlib
 import dataclasses
-import hashlib
 import math
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from huggingface_hub.utils import enable_progress_bars
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
-from transformers.utils import cached_file, extract_commit_hash, logging
 from transformers.utils.import_utils import is_mambapy_available
 
-from ..errors import InputError
-from ..paths import ROOT
+from ..errors import InputError, first_sentence
 from .loss import CROSS_ENTROPY, Loss, Scores, score_hidden, score_logits
 
-# A download deserves a progress bar, reading a file does not.
-logging.disable_progress_bar()
-enable_progress_bars()
-
-# By default torch rounds the inputs of convolutions (Mamba has some) to 10 bits on GPUs; fp32 is to mean fp32.
-torch.backends.cudnn.conv.fp32_precision = "ieee"
-
-CUDA_KERNELS = ("mamba_ssm", "causal_conv1d")
-WEIGHT_FILES = ("*.safetensors", "config.json", "tokenizer.json")
+CACHES = ("past_key_values", "cache_params")  # what models call what they keep of the tokens so far
 
 
 @dataclass(frozen=True)
@@ -136,73 +115,35 @@ class FrozenLM:
     def greedy(
         self, inputs: Float[Tensor, "case pos d_embed"], n_tokens: int, *, cached: bool
     ) -> Int[Tensor, "case n_tokens"]:
-        """Return ``n_tokens`` freely decoded tokens after ``inputs``, with the KV cache or with full forwards."""
-        return self._continue_cached(inputs, n_tokens) if cached else self._continue_in_full(inputs, n_tokens)
+        """Return ``n_tokens`` freely decoded tokens after ``inputs``, with the cache (if the model has one) or without.
 
-    def _continue_cached(self, inputs, n_tokens):
-        mask = torch.ones(inputs.shape[:2], dtype=torch.long, device=inputs.device)
-        return self.model.generate(
-            inputs_embeds=inputs,
-            attention_mask=mask,
-            do_sample=False,
-            min_new_tokens=n_tokens,
-            max_new_tokens=n_tokens,
-            eos_token_id=None,
-            pad_token_id=0,
-        )
-
-    def _continue_in_full(self, inputs, n_tokens):
-        # `generate` always uses the cache when it is given vectors, whatever it is asked.
-        said = []
+        Not by ``generate``, which cannot begin with vectors for many models.
+        """
+        said, past = [], {}
         for _ in range(n_tokens):
-            last = torch.tensor([inputs.shape[1] - 1], device=inputs.device)
-            said.append(self.logits(Inputs(inputs, last)).argmax(dim=-1))
-            inputs = torch.cat([inputs, self.embed(said[-1])], dim=1)
+            with self._autocast():  # of a copy, since CTRL scales what it is given in place
+                output = self.model(inputs_embeds=inputs.clone(), logits_to_keep=1, use_cache=cached, **past)
+            said.append(output.logits[:, -1:].argmax(dim=-1))
+            past = {name: output[name] for name in CACHES if output.get(name) is not None}
+            token = self.embed(said[-1])
+            inputs = token if past else torch.cat([inputs, token], dim=1)
         return torch.cat(said, dim=1)
 
 
-def load_lm(
-    name: str,
-    *,
-    revision: str | None = None,
-    dtype: str = "float32",
-    autocast: str | None = None,
-    device: str = "cpu",
+def freeze_lm(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, fingerprint: str
 ) -> FrozenLM:
-    """Load a causal LM from the hub or from a folder in the hub's format, freeze it and check that it is causal.
+    """Return ``model`` as a FrozenLM: eval mode, no gradients to weights, tried out on random input vectors.
 
-    ``dtype``, of the weights, is float32, bfloat16, float16 or float64; ``autocast``, of the matrix products, is
-    bfloat16, float16 or None for no other than that of the weights. Weights come from safetensors only and no remote
-    code is ever run. Raises InputError for a model that is missing, is not a causal LM, or needs code of its own, and
-    for a device that is not there.
+    From then on convolutions in fp32 are in full precision, in this whole process. Raises InputError for a model that
+    looks ahead (encoders), or that cannot be run or decoded from input vectors.
     """
-    _check_device(device)
-    folder = ROOT / name  # models of this repository are named from its root, wherever one stands
-    name = str(folder) if folder.is_dir() else name
-    try:
-        revision = revision if folder.is_dir() else _find_commit(name, revision)
-        options = {"revision": revision, "trust_remote_code": False}
-        with _kernels_for(device):
-            model = AutoModelForCausalLM.from_pretrained(
-                name, dtype=getattr(torch, dtype), use_safetensors=True, **options
-            ).to(device)
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-    except torch.OutOfMemoryError:
-        raise InputError(f"{name} in {dtype} does not fit on {device}; use bfloat16 or a smaller model") from None
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"cannot load {name}: {_first_sentence(error)}; {_way_out(error)}") from None
-    fingerprint = _hash_folder(folder) if folder.is_dir() else f"{name}@{revision}"
-    lm = freeze(model, tokenizer, fingerprint=fingerprint)
-    return dataclasses.replace(lm, autocast=getattr(torch, autocast) if autocast else None)
-
-
-def freeze(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, fingerprint: str) -> FrozenLM:
-    """Return ``model`` as a FrozenLM: eval mode, no gradients to weights; InputError if it looks ahead (encoders)."""
+    # By default torch rounds the inputs of convolutions (Mamba has some) to 10 bits on GPUs; fp32 is to mean fp32.
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
     model.eval().requires_grad_(False)
     for module in model.modules():
         if hasattr(module, "use_mambapy"):  # Mamba's recurrence in one scan, not position after position
             module.use_mambapy = is_mambapy_available()
-    model.generation_config = GenerationConfig()  # some models come with penalties; greedy is to mean the argmax
     embedding = model.get_input_embeddings()
     vocab_size = embedding.num_embeddings
     with torch.no_grad():
@@ -219,38 +160,28 @@ def freeze(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = N
         start_id=next((i for i in (config.bos_token_id, config.eos_token_id) if isinstance(i, int)), None),
         fingerprint=fingerprint,
     )
-    _check_causal(lm)
-    return dataclasses.replace(lm, plain_head=_has_plain_head(lm))
-
-
-@contextlib.contextmanager
-def _kernels_for(device):
-    # When transformers first builds a Mamba, it takes the CUDA kernels if they are installed, for a CPU too.
-    hidden = {} if torch.device(device).type == "cuda" else {name: sys.modules.get(name) for name in CUDA_KERNELS}
-    sys.modules.update(dict.fromkeys(hidden))  # None: not to be imported
     try:
-        yield
-    finally:
-        for name, module in hidden.items():
-            del sys.modules[name]
-            if module:
-                sys.modules[name] = module
+        _check_causal(lm)
+        _check_decoding(lm)
+        return dataclasses.replace(lm, plain_head=_has_plain_head(lm))
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # from the code of any of transformers' hundreds of models
+        way_out = "choose another model" if lm.dtype == torch.float32 else "choose dtype float32 or another model"
+        raise InputError(
+            f"{type(model).__name__} cannot be run from input vectors in {str(lm.dtype).removeprefix('torch.')}: "
+            f"{first_sentence(error)}; {way_out}"
+        ) from error
 
 
-def _check_device(device):
-    try:
-        if torch.device(device).type not in ("cpu", "cuda"):  # others have no float64
-            raise RuntimeError
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        here = ["cpu"] + [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-        raise InputError(f"cannot compute on device {device!r}; this torch has: {', '.join(here)}") from None
+def _random_inputs(lm, seed):
+    inputs = torch.randn(1, 4, lm.d_embed, generator=torch.Generator().manual_seed(seed))
+    return (inputs * lm.embedding_std).to(lm.device, lm.dtype)
 
 
 @torch.no_grad()
 def _check_causal(lm):
-    inputs = torch.randn(1, 4, lm.d_embed, generator=torch.Generator().manual_seed(0))
-    inputs = (inputs * lm.embedding_std).to(lm.device, lm.dtype)
+    inputs = _random_inputs(lm, 0)
     changed = inputs.clone()
     changed[:, -1] *= -1
     everywhere = torch.arange(4, device=lm.device)
@@ -261,39 +192,19 @@ def _check_causal(lm):
         )
 
 
+def _check_decoding(lm):
+    # Before any work, rather than when the first vector is done.
+    for cached in (False, True):
+        lm.greedy(_random_inputs(lm, 2), 2, cached=cached)
+
+
 @torch.no_grad()
 def _has_plain_head(lm):
     # Some models scale or cap their logits, or project what they call the last hidden state; then they are asked whole.
-    inputs = torch.randn(1, 4, lm.d_embed, generator=torch.Generator().manual_seed(1))
-    inputs = (inputs * lm.embedding_std).to(lm.device, lm.dtype)
+    inputs = _random_inputs(lm, 1)
     everywhere = torch.arange(4, device=lm.device)
     logits, head = lm.logits(Inputs(inputs, everywhere)), lm.model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
         return False
     hidden = lm.model.base_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
     return hidden.shape[-1] == head.in_features and torch.equal(head(hidden).to(logits.dtype), logits)
-
-
-def _find_commit(name, revision):
-    # Of a model on the hub, so that all its files are of one commit, and the record can say which.
-    commit = extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
-    if commit is None:
-        raise OSError("the hub did not say at which commit it is")
-    return commit
-
-
-def _hash_folder(folder):
-    digest = hashlib.sha256()
-    for path in sorted(p for pattern in WEIGHT_FILES for p in folder.glob(pattern)):
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _first_sentence(error):
-    return str(error).strip().splitlines()[0].split(". ")[0].rstrip(".")
-
-
-def _way_out(error):
-    if "trust_remote_code" in str(error):
-        return "models that bring their own code are not run here; choose one that transformers knows"
-    return "give a hub id or a folder with config.json and safetensors weights of a causal LM"

@@ -11,12 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..config import hash_ids
-from ..errors import InputError
 from ..frozen import list_kept, load_runs, load_vectors
 from ..paths import DATA
 from ..store import Store
 from .goals import SAFE_MARGIN
-from .lm import FrozenLM, load_lm
+from .lm import FrozenLM
+from .load import load_lm, load_same
 from .measure import measure
 from .protocols import Protocol, find_protocol
 
@@ -66,14 +66,6 @@ def climb_ladder(
 def decode_text(lm: FrozenLM, record: dict, vectors: np.ndarray) -> str:
     """Return the text that a stored vector decodes to, freely, from what its record says decoding is given."""
     return lm.tokenizer.decode(_decode_ids(lm, record, vectors), skip_special_tokens=True)
-
-
-def load_same(record: dict, load: Callable = load_lm) -> FrozenLM:
-    """Return the model of a record; InputError if its weights are others than those that it was measured with."""
-    lm = load(record["model"], revision=record["revision"], dtype=record["dtype"])
-    if lm.fingerprint != record["weights"]:
-        raise InputError(f"{record['model']} has other weights than when {record['key'][:12]} was run; restore them")
-    return lm
 
 
 def prove_on_cpu(store: Store, report: Callable[[str], None] = print) -> None:

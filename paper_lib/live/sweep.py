@@ -9,7 +9,8 @@ from ..config import Sweep
 from ..store import Store
 from .cases import SweepCase, find_waiting, group_cases
 from .finders import FINDERS
-from .lm import FrozenLM, load_lm
+from .lm import FrozenLM
+from .load import load_lm
 from .parts import find_part
 from .protocols import find_protocol
 from .records import make_records

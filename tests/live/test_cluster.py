@@ -14,7 +14,7 @@ from paper_lib.config import Sweep
 from paper_lib.errors import InputError
 from paper_lib.live.cases import SweepCase, list_cases
 from paper_lib.live.cluster import _count_workers, _divide, run_on_ray
-from paper_lib.live.lm import load_lm
+from paper_lib.live.load import load_lm
 from paper_lib.live.sweep import run_sweep
 from paper_lib.paths import ROOT
 from paper_lib.store import Store

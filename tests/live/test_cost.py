@@ -10,7 +10,7 @@ from paper_lib import config
 from paper_lib.errors import InputError
 from paper_lib.live import cost
 from paper_lib.live.cases import list_cases
-from paper_lib.live.lm import load_lm
+from paper_lib.live.load import load_lm
 from paper_lib.live.sweep import run_sweep
 from paper_lib.store import Store
 

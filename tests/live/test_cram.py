@@ -10,7 +10,7 @@ from tiny import save_tiny_model
 
 import paper_lib
 from paper_lib.errors import InputError
-from paper_lib.live.lm import load_lm
+from paper_lib.live.load import load_lm
 from paper_lib.paths import DATA, ROOT
 
 

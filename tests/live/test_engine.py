@@ -1,11 +1,5 @@
 """Sweeps from settings to stored records: complete, resumable, shared, and clear about bad input before any work."""
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,16 +7,14 @@ import torch
 import yaml
 from safetensors.numpy import save
 from tiny import CONFIGS, save_overflowing_model, save_tiny_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertLMHeadModel
 
 from paper_lib import capacity, config, frozen
 from paper_lib.errors import InputError
 from paper_lib.live import goals, protocols, texts
 from paper_lib.live.cases import list_cases
-from paper_lib.live.lm import load_lm
+from paper_lib.live.load import load_lm
 from paper_lib.live.proofs import check_vectors, prove_on_cpu
 from paper_lib.live.sweep import run_sweep
-from paper_lib.paths import ROOT
 from paper_lib.reproduce import manifest
 from paper_lib.store import Store
 
@@ -148,30 +140,6 @@ def test_a_killed_run_goes_on_in_the_middle_of_its_cases(settings, store, tmp_pa
             assert one[name] == (pytest.approx(two[name], rel=1e-6) if isinstance(one[name], float) else two[name])
 
 
-def test_a_mamba_on_a_cpu_leaves_installed_cuda_kernels_alone(tmp_path):
-    for package in ("mamba_ssm", "causal_conv1d"):
-        (tmp_path / package).mkdir()
-        (tmp_path / package / "__init__.py").write_text(
-            "def kernel(*_, **__): raise RuntimeError('not on a CPU')\n"
-            "mamba_inner_fn = selective_scan_fn = selective_state_update = causal_conv1d_fn = kernel\n"
-            "causal_conv1d_update = kernel\n"
-        )
-    model = AutoModelForCausalLM.from_config(CONFIGS["mamba"])
-    model.save_pretrained(tmp_path / "model")
-    AutoTokenizer.from_pretrained(save_tiny_model(tmp_path / "tokenizer")).save_pretrained(tmp_path / "model")
-    code = """
-import sys, torch
-from paper_lib.live.lm import load_lm
-lm = load_lm(sys.argv[1])
-print(lm.greedy(torch.zeros(1, 2, lm.d_embed), 3, cached=True).shape, "mamba_ssm" in sys.modules)
-import mamba_ssm
-"""
-    command = [sys.executable, "-c", code, str(tmp_path / "model")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    told = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    assert told.split("\n")[0] == "torch.Size([1, 3]) False"
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -235,39 +203,6 @@ def test_an_unfinished_sweep_is_not_frozen(settings, store, tmp_path):
     store.path(next(iter(store))).unlink()
     with pytest.raises(InputError, match="is not finished, 1 cases are missing; run the sweep again first"):
         frozen.freeze(store, tmp_path)
-
-
-def test_a_model_from_the_hub_is_known_by_its_commit(settings, tmp_path):
-    # the hub's own cache, filled by hand, and nothing else to be reached
-    commit = "0123456789abcdef" * 2 + "01234567"
-    cache = tmp_path / "models--someone--tiny"
-    shutil.copytree(settings["model"]["name"], cache / "snapshots" / commit)
-    (cache / "refs").mkdir()
-    (cache / "refs" / "main").write_text(commit)
-    settings |= {"model": {"name": "someone/tiny"}, "lengths": [2], "n_mem": [1], "protocols": ["strict"]}
-    (tmp_path / "sweep.yml").write_text(yaml.safe_dump(settings))
-    code = """
-import json, sys
-from pathlib import Path
-from paper_lib import config
-from paper_lib.live.proofs import load_same
-from paper_lib.live.sweep import run_sweep
-from paper_lib.store import Store
-store = Store("tiny", Path(sys.argv[2]))
-run_sweep(config.load_sweep(Path(sys.argv[1])), store)
-record, vectors = store.get(next(iter(store)))
-print(json.dumps([record["weights"], record["revision"], load_same(record).commit]))
-"""
-    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", code, str(tmp_path / "sweep.yml"), str(tmp_path / "runs")]
-    result = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
-    assert json.loads(result.stdout) == [f"someone/tiny@{commit}", commit, commit]
-
-
-def test_other_weights_change_the_key(settings, tmp_path):
-    other = save_tiny_model(tmp_path / "other", intermediate_size=32)
-    fingerprints = {load_lm(name).fingerprint for name in (settings["model"]["name"], other)}
-    assert len(fingerprints) == 2
 
 
 @pytest.mark.parametrize(
@@ -587,40 +522,6 @@ def test_bad_sweep_files_are_told_in_one_line(tmp_path, content, says):
     with pytest.raises(InputError, match=says) as error:
         config.load_sweep(path)
     assert "\n" not in str(error.value)
-
-
-def test_an_encoder_is_refused(settings, tmp_path):
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    BertLMHeadModel(BertConfig(vocab_size=30, **sizes)).save_pretrained(tmp_path / "bert")
-    load_tokenizer = load_lm(settings["model"]["name"]).tokenizer
-    load_tokenizer.save_pretrained(tmp_path / "bert")
-    with pytest.raises(InputError, match="looks at later tokens; give a causal language model"):
-        load_lm(str(tmp_path / "bert"))
-
-
-def test_a_model_that_brings_its_own_code_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "mine", "auto_map": {"AutoConfig": "code.Mine"}}')
-    (tmp_path / "code.py").write_text("raise SystemExit('this code must never run')")
-    with pytest.raises(InputError, match="are not run here"):
-        load_lm(str(tmp_path))
-
-
-@pytest.mark.parametrize(("name", "content"), [("tokenizer.json", None), ("model.safetensors", b"cut off")])
-def test_a_model_with_a_missing_or_damaged_file_is_told_in_one_line(model, tmp_path, name, content):
-    shutil.copytree(model, tmp_path / "broken")
-    for path in (tmp_path / "broken").glob(f"{name.split('.')[0]}*"):
-        path.unlink()
-    if content:
-        (tmp_path / "broken" / name).write_bytes(content)
-    with pytest.raises(InputError, match="cannot load .*broken: .*; give a hub id or a folder") as error:
-        load_lm(str(tmp_path / "broken"))
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("device", ["abacus", "cuda:99", "meta", "mps"])
-def test_a_device_that_is_not_there_is_told_in_one_line(model, device):
-    with pytest.raises(InputError, match=f"cannot compute on device '{device}'; this torch has: cpu"):
-        load_lm(model, device=device)
 
 
 def test_strict_needs_a_start_token(settings, tmp_path):

@@ -18,7 +18,7 @@ from tiny import save_tiny_model
 
 from paper_lib import frozen
 from paper_lib.errors import InputError
-from paper_lib.live.lm import load_lm
+from paper_lib.live.load import load_lm
 from paper_lib.live.proofs import decode_text
 from paper_lib.paths import DATA, NOTEBOOKS, ROOT
 from paper_lib.reproduce import notebooks

@@ -15,7 +15,8 @@ from paper_lib.frozen import freeze, load_runs, load_vectors
 from paper_lib.live.cases import list_cases
 from paper_lib.live.finders import FINDERS, Finder
 from paper_lib.live.goals import GOALS, Goal
-from paper_lib.live.lm import Inputs, load_lm
+from paper_lib.live.lm import Inputs
+from paper_lib.live.load import load_lm
 from paper_lib.live.loop import optimise
 from paper_lib.live.loss import LOSSES, Loss
 from paper_lib.live.movers import MOVERS, Mover

@@ -8,7 +8,7 @@ import yaml
 
 from paper_lib.errors import InputError
 from paper_lib.live import train
-from paper_lib.live.lm import load_lm
+from paper_lib.live.load import load_lm
 
 RECIPE = {
     "name": "tiny", "vocab_size": 270, "d_model": 16, "d_mlp": 24, "n_layers": 1, "n_heads": 2, "init_std": 0.2,
