@@ -47,7 +47,7 @@ def load_lm(
     autocast: str | None = None,
     device: str = "cpu",
 ) -> FrozenLM:
-    """Load a causal LM from the hub or from a folder in the hub's format, check it, freeze it and try it out.
+    """Load a causal LM from the hub or from a folder in the hub's format, check it and freeze it (``freeze_lm``).
 
     ``revision`` is a branch, tag, commit or pull request (``refs/pr/1``) on the hub; the model is then known by its
     commit. ``dtype``, of the weights, is float32, bfloat16, float16 or float64; ``autocast``, of the matrix products,
