@@ -18,7 +18,7 @@ FILES     := build/files.list
 $(shell mkdir -p build; echo $(LIBRARY) $(DATA) | cmp -s - $(FILES) || echo $(LIBRARY) $(DATA) > $(FILES))
 
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test quickstart live verify html lint bench manifest links lock clean
+.PHONY: help reproduce check test quickstart live verify html lint bench manifest links lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ build/stamps/%.done: notebooks/%.ipynb $(LIBRARY) $(DATA) $(FILES) $(VENV)/.ligh
 
 test: $(VENV)/.full ## run the test suite
 	$(PY) -m pytest -q -n 2 --dist loadfile
+
+check: lint ## check style and run the fast tests, in a minute
+	$(PY) -m pytest -q -n 2 -m "not slow"
 
 verify: $(VENV)/.light ## check the data's hashes, recompute every product and compare
 	@$(PY) -m paper_lib verify --no-decode

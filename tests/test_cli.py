@@ -19,6 +19,8 @@ from paper_lib.paths import BUILD, ROOT
 from paper_lib.reproduce.manifest import write_manifest
 from paper_lib.store import Store
 
+pytestmark = pytest.mark.slow
+
 N = "notebooks/03_scaling_vectors.ipynb"
 
 

@@ -110,11 +110,15 @@ def test_readme_links_resolve():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_readme_has_a_row_with_its_own_badges_for_every_notebook():
+def test_readme_has_a_row_for_every_notebook():
     for path in notebooks.find_notebooks():
         (row,) = [line for line in README.splitlines() if line.startswith(f"| [{path.stem}]")]
-        assert f"blob/main/notebooks/{path.name})" in row
-        assert f"labpath=notebooks%2F{path.name})" in row
+        assert f"](notebooks/{path.name})" in row
+
+
+def test_readme_is_wrapped_where_it_can_be():
+    long = [line for line in README.splitlines() if len(line) > 120 and not line.startswith(("|", "!["))]
+    assert not long
 
 
 def test_every_make_command_of_the_documents_exists():

@@ -19,6 +19,8 @@ from paper_lib.live.sweep import run_sweep
 from paper_lib.paths import ROOT
 from paper_lib.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 class Deadly(SweepCase):
     """A case that kills the process that looks at it on the way to a worker."""

@@ -14,6 +14,8 @@ from paper_lib.live.load import load_lm
 from paper_lib.live.sweep import run_sweep
 from paper_lib.store import Store
 
+pytestmark = pytest.mark.slow
+
 compute_cost = functools.partial(cost.compute_cost, timing_seconds=0.1)
 
 

@@ -1,6 +1,7 @@
 """One call: a text into vectors, a file, and back; and the file that is not one."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ import paper_lib
 from paper_lib.errors import InputError
 from paper_lib.live.load import load_lm
 from paper_lib.paths import DATA, ROOT
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,16 @@ def test_the_command_line_crams_saves_and_says_how_exact(model, tmp_path):
     assert "2 tokens, " in result.stderr
     assert ": exact" in result.stderr
     assert paper_lib.decode(path) == "hi"
+
+
+def test_the_readmes_python_runs_and_transformers_alone_reads_the_file(tmp_path):
+    here, alone = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    path = str(tmp_path / "rain.safetensors")
+    code = "import os\n" + here.replace("rain.safetensors", path) + alone.replace("rain.safetensors", path)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("The rain had stopped. True {")
+    assert lines[1:] == ["The rain had stopped."] * 2
 
 
 def test_threads_wait_passively_unless_the_user_says_otherwise():

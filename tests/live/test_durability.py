@@ -17,6 +17,8 @@ from paper_lib.paths import DATA, ROOT
 from paper_lib.reproduce import manifest
 from paper_lib.store import Store
 
+pytestmark = pytest.mark.slow
+
 RECORD = {
     "text_id": "t",
     "protocol": "strict",

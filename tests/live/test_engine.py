@@ -18,6 +18,8 @@ from paper_lib.live.sweep import run_sweep
 from paper_lib.reproduce import manifest
 from paper_lib.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

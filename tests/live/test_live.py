@@ -23,6 +23,8 @@ from paper_lib.live.proofs import decode_text
 from paper_lib.paths import DATA, NOTEBOOKS, ROOT
 from paper_lib.reproduce import notebooks
 
+pytestmark = pytest.mark.slow
+
 QUICKSTART = NOTEBOOKS / "00_quickstart.ipynb"
 SHIPPED = "data/models/novels-5m"
 

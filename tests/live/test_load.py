@@ -29,6 +29,8 @@ from paper_lib.live.load import load_lm, load_same
 from paper_lib.paths import BUILD, ROOT
 from paper_lib.store import Store
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = "model.safetensors"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n"
 Q_PROJ = "model.layers.0.self_attn.q_proj.weight"

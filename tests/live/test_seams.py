@@ -27,6 +27,8 @@ from paper_lib.live.rows import Case, Finished, Recipe
 from paper_lib.live.sweep import run_sweep
 from paper_lib.store import Store
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ("a cat sat on the mat", "the dog did not")
 
 

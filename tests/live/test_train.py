@@ -10,6 +10,8 @@ from paper_lib.errors import InputError
 from paper_lib.live import train
 from paper_lib.live.load import load_lm
 
+pytestmark = pytest.mark.slow
+
 RECIPE = {
     "name": "tiny", "vocab_size": 270, "d_model": 16, "d_mlp": 24, "n_layers": 1, "n_heads": 2, "init_std": 0.2,
     "sequence_length": 16, "batch_size": 4, "n_tokens": 16 * 4 * 20, "learning_rate": 3e-3, "warmup_steps": 2,

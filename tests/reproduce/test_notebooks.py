@@ -17,6 +17,8 @@ from paper_lib.errors import InputError
 from paper_lib.paths import BUILD, FIGURES, NOTEBOOKS, ROOT
 from paper_lib.reproduce import links, notebooks, verify
 
+pytestmark = pytest.mark.slow
+
 ALL = notebooks.find_notebooks()
 NAMES = [path.stem for path in ALL]
 
