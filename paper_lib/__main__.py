@@ -221,7 +221,7 @@ def links() -> None:
     from .reproduce.notebooks import find_notebooks
 
     for path in [ROOT / "README.md", ROOT / "CITATION.cff", *find_notebooks()]:
-        write_text(path, retarget_links(path.read_text(), repository_url()))
+        write_text(path, retarget_links(path.read_text(encoding="utf-8"), repository_url()))
 
 
 def _live(module):

@@ -19,7 +19,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from .errors import InputError
+from .errors import InputError, suggest
+from .files import read_utf8
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -86,6 +87,7 @@ class HubTexts(Settings):
 
     source: Literal["hub"]
     path: str
+    config: str | None = Field(None, description="name of the configuration, where the data set has several")
     split: str = "train"
     column: str = "text"
     label: str
@@ -203,7 +205,7 @@ def load_sweep(path: Path) -> Sweep:
     if not path.is_file():
         raise InputError(f"{path} is missing; give the path of a sweep, such as one of sweeps/*.yml")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(read_utf8(path))
         if not isinstance(content, dict):
             raise InputError(f"{path}: not a list of `key: value`; see sweeps/ for examples")
         return Sweep(**content)
@@ -219,7 +221,8 @@ def describe(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key {place}; remove it or correct its spelling"
+        known = [name for settings in Settings.__subclasses__() for name in settings.model_fields]
+        return f"unknown key {place}{suggest(str(first['loc'][-1]), known)}; remove it or correct its spelling"
     if first["type"] == "missing":
         return f"{place} is missing; add it"
     return f"{place} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"

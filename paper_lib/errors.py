@@ -1,5 +1,6 @@
 """The one exception that users meet: bad input, told in one line together with its fix."""
 
+import difflib
 import re
 
 
@@ -9,7 +10,14 @@ class InputError(ValueError):
 
 def unknown_name(kind: str, name: object, known) -> InputError:
     """Return (not raise) the error for a ``name`` that is not among the ``known`` names of its ``kind``."""
-    return InputError(f"unknown {kind} {name!r}; choose from: {', '.join(map(str, known))}")
+    names = [str(each) for each in known]
+    return InputError(f"unknown {kind} {name!r}{suggest(str(name), names)}; choose from: {', '.join(names)}")
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """Return ", did you mean ...?" with the nearest of the ``known`` names, or nothing where none is near."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def first_sentence(error: BaseException) -> str:

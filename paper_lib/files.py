@@ -12,6 +12,14 @@ def hash_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def read_utf8(path: Path) -> str:
+    """Return the text of a file, UTF-8 whatever the locale; InputError for a file in another encoding."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not in UTF-8; save it in that encoding") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a product whole or not at all, and leave the file alone where it already says the same."""
     write_bytes(path, text.encode())

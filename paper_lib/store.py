@@ -90,7 +90,7 @@ class Store:
 
     def index(self) -> pd.DataFrame:
         """Return INDEX_COLUMNS of all stored cases, in the order of their keys, opening only files not yet indexed."""
-        lines = self._index.read_text(errors="replace").splitlines() if self._index.is_file() else []
+        lines = self._index.read_text(encoding="utf-8", errors="replace").splitlines() if self._index.is_file() else []
         known = {entry["key"]: entry for entry in map(_parse_line, lines) if entry}
         keys = list(self)
         new = [self.get(key)[0] for key in keys if key not in known]

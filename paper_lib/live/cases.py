@@ -18,7 +18,8 @@ from .movers import MOVERS
 from .parametrisations import PARAMETRISATIONS
 from .parts import name_part
 from .protocols import Protocol, find_protocol
-from .texts import TextSample, draw_texts, tokenize
+from .texts import draw_texts
+from .tokens import TextSample, tokenize
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from .proofs import decode_text
 from .protocols import find_protocol
 from .records import make_records
 from .rows import Case, make_recipe
-from .texts import draw_texts, tokenize
+from .texts import draw_texts
+from .tokens import tokenize
 
 load_once = functools.cache(load_lm)
 

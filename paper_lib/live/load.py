@@ -117,7 +117,9 @@ def _list_weights(folder):
     # Those that transformers is going to load.
     if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
         return [folder / WEIGHTS]
-    return sorted({folder / shard for shard in json.loads((folder / INDEX).read_text())["weight_map"].values()})
+    return sorted(
+        {folder / shard for shard in json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()}
+    )
 
 
 def _begins_with(path, beginning):
@@ -144,7 +146,7 @@ def _find_commit(name, revision):
 def _refuse_adapter(name, revision):
     # Even beside whole weights: transformers would add it to them where PEFT is installed, and only there.
     if has_file(name, ADAPTER, revision=revision):
-        settings = json.loads(Path(cached_file(name, ADAPTER, revision=revision)).read_text())
+        settings = json.loads(Path(cached_file(name, ADAPTER, revision=revision)).read_text(encoding="utf-8"))
         raise InputError(
             f"{name} is a PEFT adapter of {settings.get('base_model_name_or_path')}; merge it into that model "
             "(merge_and_unload, then save_pretrained) and give the folder of the merged one"

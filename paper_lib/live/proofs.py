@@ -19,6 +19,7 @@ from .lm import FrozenLM
 from .load import load_lm, load_same
 from .measure import measure
 from .protocols import Protocol, find_protocol
+from .tokens import decode_bytes, decode_characters
 
 FULL_PRECISION = (torch.float32, torch.float64)
 
@@ -65,7 +66,7 @@ def climb_ladder(
 
 def decode_text(lm: FrozenLM, record: dict, vectors: np.ndarray) -> str:
     """Return the text that a stored vector decodes to, freely, from what its record says decoding is given."""
-    return lm.tokenizer.decode(_decode_ids(lm, record, vectors), skip_special_tokens=True)
+    return decode_characters(lm.tokenizer, _decode_ids(lm, record, vectors))
 
 
 def prove_on_cpu(store: Store, report: Callable[[str], None] = print) -> None:
@@ -139,8 +140,8 @@ def _decodes_to_its_text(lm, record, vectors):
     ids = _decode_ids(lm, record, vectors)
     if hash_ids(ids) != record["exact_ids_sha256"]:
         return False
-    text = lm.tokenizer.decode(ids, skip_special_tokens=True)
-    return len(ids) < record["length"] or hashlib.sha256(text.encode()).hexdigest() == record["text_sha256"]
+    said = hashlib.sha256(decode_bytes(lm.tokenizer, ids)).hexdigest()
+    return len(ids) < record["length"] or said == record["text_sha256"]
 
 
 def _decode_ids(lm, record, vectors):

@@ -1,4 +1,4 @@
-"""Text sources: from a sweep's settings to token ids, each with the place it came from and its hash.
+"""Text sources: from a sweep's settings to texts, each with the place it came from.
 
 The paper's rule for books: take a chunk of consecutive sentences, keep the second half of them (the first is left as
 natural context), join with spaces, tokenise with the protocol's special tokens, cut on the right. Random text is words
@@ -7,9 +7,9 @@ entered in ``SOURCES``.
 """
 
 import gzip
-import hashlib
 import itertools
 import random
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pysbd
 
-from ..errors import InputError, unknown_name
+from ..errors import InputError, first_sentence, unknown_name
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,6 @@ class Text:
     text_id: str
     cluster_id: str
     text: str
-
-
-@dataclass(frozen=True)
-class TextSample:
-    """A text cut to ``len(ids)`` tokens; ``text_bytes`` and ``sha256`` are those of its UTF-8 decoding."""
-
-    text_id: str
-    cluster_id: str
-    ids: tuple[int, ...]
-    text_bytes: int
-    sha256: str
 
 
 def read_folder(folder: str | Path) -> dict[str, str]:
@@ -54,47 +43,54 @@ def draw_texts(settings, n_texts: int, seed: int) -> list[Text]:
         raise unknown_name("text source", settings.source, SOURCES)
     texts = list(itertools.islice(SOURCES[settings.source](settings, n_texts, seed), n_texts))
     if len(texts) < n_texts:
-        raise InputError(f"source {settings.label} has {len(texts)} texts, the sweep asks for {n_texts}; lower n_texts")
+        raise InputError(
+            f"source {settings.label} has {len(texts)} texts, the sweep asks for {n_texts}; lower n_texts or add text"
+        )
     return texts
-
-
-def tokenize(text: Text, tokenizer, length: int | None, *, special_tokens: bool) -> TextSample:
-    """Return the first ``length`` tokens of a text, None for all; InputError when it is shorter or not known whole."""
-    ids = tokenizer.encode(text.text, add_special_tokens=special_tokens)[:length]
-    if length and len(ids) < length:
-        raise InputError(f"text {text.text_id} has {len(ids)} tokens, the sweep asks for {length}; shorten lengths")
-    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
-        raise InputError(f"text {text.text_id} has characters that the tokenizer does not know; choose another source")
-    cut = tokenizer.decode(ids, skip_special_tokens=True).encode()
-    return TextSample(text.text_id, text.cluster_id, tuple(ids), len(cut), hashlib.sha256(cut).hexdigest())
 
 
 # --- sources -------------------------------------------------------------------------------------------------------
 
 
 def _from_folder(settings, n_texts, seed) -> Iterator[Text]:
-    books = read_folder(settings.path)
-    per_book = -(-n_texts // len(books))
-    for round_number in range(per_book):
+    # Round after round one chunk of each book; one that was drawn before is passed over.
+    books, drawn = read_folder(settings.path), set()
+    for round_number in range(ROUNDS * -(-n_texts // len(books))):
         for name, book in books.items():
             start, chunk = _draw_chunk(book, settings.chunk_words, random.Random(f"{seed} {name} {round_number}"))
-            if text := second_half(chunk):
+            text = second_half(chunk)
+            if text and (name, text) not in drawn:
+                drawn.add((name, text))
                 yield Text(f"{name}@{start}", name, text)
 
 
 def _from_hub(settings, n_texts, seed) -> Iterator[Text]:
     import datasets
 
-    try:
-        rows = datasets.load_dataset(settings.path, split=settings.split)
+    try:  # as a stream, so that a large set is read no further than asked for
+        rows = datasets.load_dataset(settings.path, settings.config, split=settings.split, streaming=True)
+        for number, row in enumerate(rows):
+            yield from _read_row(settings, number, row)
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(f"cannot load data set {settings.path}: {str(error).splitlines()[0]}") from None
-    if settings.column not in rows.column_names:
-        raise unknown_name(f"column of {settings.path}", settings.column, rows.column_names)
-    for number, row in enumerate(rows):
-        text = " ".join(row[settings.column].split())
-        if text := second_half(text) if settings.halve else text:
-            yield Text(f"{settings.label}-{number}", str(number), text)
+        hint = "; name one with `config:`" if "Config name is missing" in str(error) else ""
+        raise InputError(f"cannot load data set {settings.path}: {first_sentence(error)}{hint}") from None
+
+
+def _read_row(settings, number, row):
+    if settings.column not in row:
+        raise unknown_name(f"column of {settings.path}", settings.column, row)
+    content = row[settings.column]
+    if not isinstance(content, str):
+        what = "nothing" if content is None else f"a {type(content).__name__}"
+        raise InputError(
+            f"{settings.path}, row {number}: column {settings.column} holds {what}, not text; "
+            "choose another column, or remove such rows"
+        )
+    text = " ".join(content.split())
+    if text := second_half(text) if settings.halve else text:
+        yield Text(f"{settings.label}-{number}", str(number), text)
 
 
 def _from_words(settings, n_texts, seed) -> Iterator[Text]:
@@ -118,6 +114,8 @@ def _from_strings(settings, n_texts, seed) -> Iterator[Text]:
 
 
 PAGE_CHARACTERS = 5000
+ROUNDS = 4  # of drawing from each book, as many as would do if no chunk came twice
+SENTENCE_END = re.compile(r"[.!?…。！？؟।][\"'»”’）)]*\s*|\n+")
 WORDS_DRAWN = 5000  # more than any length that the sweeps ask for; what is cut off costs nothing
 
 SOURCES: dict[str, Callable] = {
@@ -148,8 +146,16 @@ def split_sentences(text: str) -> list[str]:
 def _draw_chunk(book, n_words, draw):
     # A chunk begins at the first sentence end after a random place, and white space is normalised, as in the paper.
     place = draw.randrange(max(1, len(book) - 8 * n_words))
-    start = book.find(". ", place) + 2
+    start = _find_sentence(book, place)
     return start, " ".join(book[start : start + 12 * n_words].split()[:n_words])
+
+
+def _find_sentence(book, place):
+    # Without ". " in the rest of the book, any end of a sentence will do, then any line, then the book's beginning.
+    if (end := book.find(". ", place)) >= 0:
+        return end + 2
+    ends = [match.end() for match in SENTENCE_END.finditer(book) if match.end() < len(book)]
+    return next((end for end in ends if end > place), max(ends, default=0))
 
 
 def _read(path):

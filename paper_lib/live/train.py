@@ -25,9 +25,11 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..errors import InputError
+from ..files import hash_bytes, read_utf8, write_text
 from .texts import read_folder
 
 START_TOKEN = "<s>"
+CARD = "training.json"  # in a trained model's folder, written last
 
 
 class Recipe(BaseModel):
@@ -60,7 +62,7 @@ class Recipe(BaseModel):
 def load_recipe(path: Path) -> Recipe:
     """Return the recipe in a YAML file; raise InputError naming the file and the first bad key."""
     try:
-        return Recipe(**yaml.safe_load(Path(path).read_text()))
+        return Recipe(**yaml.safe_load(read_utf8(Path(path))))
     except FileNotFoundError:
         raise InputError(f"{path} is missing; give the path of a recipe") from None
     except (ValidationError, TypeError, yaml.YAMLError) as error:
@@ -71,12 +73,18 @@ def load_recipe(path: Path) -> Recipe:
 def train_model(recipe: Recipe, text: Path, valid: Path, out: Path, work: Path, report=print) -> dict:
     """Train tokenizer and model on the folder ``text``, measure on ``valid``, write hub format into ``out``.
 
-    Checkpoints and the tokenised text go to ``work``; a run that was stopped goes on from there. The weights are
-    rounded to bf16 before they are measured. Returns the held-out loss in nats per token and per byte, and sizes.
-    Raises InputError for folders without text.
+    Checkpoints go to a folder under ``work`` that belongs to this recipe and text; a run that was stopped goes on from
+    there, and one that is finished is not trained again. The weights are rounded to bf16 before they are measured.
+    Returns the held-out loss in nats per token and per byte, and sizes. Raises InputError for folders without text, and
+    where ``out`` holds another model.
     """
+    documents, held_out = read_folder(text), read_folder(valid)
+    run = _hash_run(recipe.model_dump(), documents)
+    finished = {"run": run, "valid": _hash_run(held_out)}
+    if (out / CARD).is_file():
+        return _read_finished(out / CARD, finished)
     set_seed(recipe.seed)
-    documents = read_folder(text)
+    work = work / run[:16]
     tokenizer = train_tokenizer(documents.values(), recipe)
     dataset = PackedSequences(documents.values(), tokenizer, recipe.sequence_length)
     report(f"{len(documents)} documents, {len(dataset):,} sequences of {recipe.sequence_length} tokens")
@@ -107,13 +115,27 @@ def train_model(recipe: Recipe, text: Path, valid: Path, out: Path, work: Path, 
     model = trainer.model.to("cpu", torch.bfloat16)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    measured = measure_loss(model.float(), tokenizer, read_folder(valid).values(), recipe.sequence_length)
+    measured = measure_loss(model.float(), tokenizer, held_out.values(), recipe.sequence_length)
     measured |= {
         "n_parameters": model.num_parameters(),
         "n_training_tokens": recipe.n_steps * recipe.batch_size * recipe.sequence_length,
     }
-    (out / "training.json").write_text(json.dumps({"recipe": recipe.model_dump(), **measured}, indent=1) + "\n")
+    write_text(out / CARD, json.dumps({"recipe": recipe.model_dump(), **measured, **finished}, indent=1) + "\n")
     return measured
+
+
+def _hash_run(*parts):
+    return hash_bytes(json.dumps(parts, sort_keys=True).encode())
+
+
+def _read_finished(card, finished):
+    # What was measured of the model that is there, if it is the one that is asked for.
+    there = json.loads(read_utf8(card))
+    if any(there.get(name) != value for name, value in finished.items()):
+        raise InputError(
+            f"{card.parent} holds a model of another recipe or other text; give another --out, or delete that folder"
+        )
+    return {name: value for name, value in there.items() if name not in ("recipe", *finished)}
 
 
 def train_tokenizer(texts, recipe: Recipe) -> PreTrainedTokenizerFast:

@@ -8,7 +8,9 @@ from ..paths import ROOT
 
 def repository_url() -> str:
     """Return the public address of the repository, the one constant in pyproject.toml."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"].rstrip("/")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"].rstrip(
+        "/"
+    )
 
 
 def retarget_links(text: str, url: str) -> str:

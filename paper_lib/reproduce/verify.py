@@ -57,7 +57,11 @@ def why_not_reference_platform() -> str:
     """Return why the bytes of products may differ here, in words; empty on the reference platform."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return f"this is {platform.system()} {platform.machine()}, not Linux x86-64"
-    locked = dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    locked = dict(
+        re.findall(
+            r"^([A-Za-z0-9_.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
     for package in RENDERING_PACKAGES:
         try:
             installed = version(package)

@@ -117,3 +117,32 @@ def test_the_recipes_of_the_repository_are_valid():
     assert paths
     for path in paths:
         assert train.load_recipe(path).name == path.parent.name
+
+
+QUIET = {"report": lambda line: None}
+
+
+def test_a_finished_model_is_not_trained_again_and_another_one_is_refused(recipe, folder, tmp_path, monkeypatch):
+    out, work = tmp_path / "out", tmp_path / "work"
+    measured = train.train_model(recipe, folder, folder, out, work, **QUIET)
+    weights = (out / "model.safetensors").read_bytes()
+    monkeypatch.setattr(train.Trainer, "train", lambda *_, **__: pytest.fail("it was trained again"))
+    assert train.train_model(recipe, folder, folder, out, work, **QUIET) == measured
+    for change in ({"d_mlp": 32}, {"seed": 1}, {"n_tokens": 16 * 4 * 10}):
+        with pytest.raises(InputError, match="holds a model of another recipe or other text; give another --out"):
+            train.train_model(recipe.model_copy(update=change), folder, folder, out, work, **QUIET)
+    (folder / "c.txt").write_text("And more text. " * 60)
+    with pytest.raises(InputError, match="other text"):
+        train.train_model(recipe, folder, folder, out, work, **QUIET)
+    assert (out / "model.safetensors").read_bytes() == weights
+
+
+def test_a_checkpoint_belongs_to_its_recipe_and_text(recipe, folder, tmp_path):
+    work = tmp_path / "work"
+    train.train_model(recipe, folder, folder, tmp_path / "one", work, **QUIET)
+    other = recipe.model_copy(update={"seed": 1})
+    train.train_model(other, folder, folder, tmp_path / "two", work, **QUIET)
+    train.train_model(other, folder, folder, tmp_path / "alone", tmp_path / "work2", **QUIET)
+    two, alone, one = (load_lm(str(tmp_path / name)).model.state_dict() for name in ("two", "alone", "one"))
+    assert all(torch.equal(two[name], alone[name]) for name in two)
+    assert any(not torch.equal(two[name], one[name]) for name in two)

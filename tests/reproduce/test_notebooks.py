@@ -257,7 +257,7 @@ def test_killed_in_the_middle_leaves_everything_as_it_was(tmp_path):
     [
         (
             {"N_RESAMPLE": 5},
-            "unknown parameter of notebooks/02_entropy_cutoff.ipynb 'N_RESAMPLE'; choose from: .*N_RESAMPLES",
+            r"unknown parameter of .*02_entropy_cutoff.ipynb 'N_RESAMPLE', did you mean 'N_RESAMPLES'\?; choose from: ",
         ),
         ({"N_RESAMPLES": "many"}, 'parameter N_RESAMPLES .* is "many"; give a int, such as 4000'),
         ({"N_RESAMPLES": True}, "give a int"),

@@ -1,0 +1,162 @@
+"""Freezing: what is kept, what is refused, what is proven before."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save
+from tiny import save_overflowing_model
+
+from paper_lib import capacity, frozen
+from paper_lib.errors import InputError
+from paper_lib.live.proofs import check_vectors, prove_on_cpu
+from paper_lib.reproduce import manifest
+from sweeps import run
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_text_measured_twice_under_other_settings_is_not_frozen(settings, store, tmp_path):
+    settings |= {"lengths": [2], "n_mem": [1]}
+    run(settings, store)
+    record, vectors = store.get(next(iter(store)))
+    store.put(record | {"key": "0" * 64, "optimiser_lr": 0.2}, vectors)
+    with pytest.raises(InputError, match="holds text strings-. twice at length 2"):
+        frozen.freeze(store, tmp_path)
+
+
+def test_an_unfinished_sweep_is_not_frozen(settings, store, tmp_path):
+    run(settings, store)
+    store.path(next(iter(store))).unlink()
+    with pytest.raises(InputError, match="is not finished, 1 cases are missing; run the sweep again first"):
+        frozen.freeze(store, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"no safetensors",
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        lambda content: content.replace(b'\\"n_steps\\": ', b'\\"n_steps\\": 1'),
+        lambda content: content.replace(b"strings-0", b"strings-1").replace(b"strings-1", b"strings-2"),
+    ],
+    ids=["empty", "other format", "a bit of a vector", "a digit of the record", "a word of the record"],
+)
+def test_a_damaged_file_is_named_with_the_way_out(settings, store, damage):
+    settings["lengths"] = [2]
+    run(settings, store)
+    path = store.path(next(iter(store)))
+    damaged = damage(path.read_bytes())
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match=f"{path.name}.*delete it and run the sweep again"):
+        store.get(path.stem)
+    with pytest.raises(InputError, match=path.name):
+        frozen.freeze(store, store.folder / "data")
+
+
+def test_frozen_runs_come_back_as_cases(settings, store, tmp_path):
+    settings["optimiser"]["max_steps"] = 400
+    run(settings, store)
+    data = tmp_path / "data"
+    data.mkdir()
+    frozen.freeze(store, data)
+    assert manifest.check_manifest(data) == []
+    cases = frozen.load_runs(data)
+    capacity.check_cases(cases)
+    assert len(cases) == 16
+    assert set(cases["origin"]) == {"measured"}
+    kuratov = cases[cases["protocol"] == "kuratov2025"]
+    ratio = kuratov["paper_ce_lm_nats"] / kuratov["ce_lm_nats"]
+    np.testing.assert_allclose(ratio, kuratov["length"] / (kuratov["length"] - 1))
+    vectors = frozen.load_vectors("tiny", data)
+    exact = cases[cases["exact"]].sort_values("length").groupby(["protocol", "n_mem", "text_id"])["key"].last()
+    assert set(vectors) == set(exact)
+    assert len(vectors)
+    for convention in capacity.CONVENTIONS:
+        assert len(capacity.compute_gains(cases, convention=convention)) == 4
+    before = {p.name: p.read_bytes() for p in data.rglob("*") if p.is_file()}
+    frozen.freeze(store, data)
+    assert before == {p.name: p.read_bytes() for p in data.rglob("*") if p.is_file()}
+
+
+def test_freezing_does_not_bless_what_else_has_changed(settings, store, tmp_path):
+    settings["lengths"] = [2]
+    run(settings, store)
+    (tmp_path / "published.csv").write_text("x\n12\n")
+    manifest.write_manifest(tmp_path)
+    (tmp_path / "published.csv").write_text("x\n13\n")
+    frozen.freeze(store, tmp_path)
+    (problem,) = manifest.check_manifest(tmp_path)
+    assert "published.csv" in problem
+
+
+def test_a_loss_that_is_never_finite_is_kept_as_a_result(settings, store, tmp_path):
+    settings |= {"lengths": [2], "n_mem": [1]}
+    settings["model"] |= {"name": save_overflowing_model(tmp_path / "model"), "dtype": "float16"}
+    n, records = run(settings, store)
+    assert [record["ended"] for record in records] == ["diverged"] * n
+    frozen.freeze(store, tmp_path / "data")
+    capacity.check_cases(frozen.load_runs(tmp_path / "data"))
+
+
+def test_frozen_tables_are_checked_against_the_manifest(settings, store, tmp_path):
+    settings["lengths"] = [2]
+    run(settings, store)
+    data = tmp_path / "data"
+    data.mkdir()
+    table, _ = frozen.freeze(store, data)
+    content = bytearray(table.read_bytes())
+    content[len(content) // 2] ^= 1
+    table.write_bytes(content)
+    with pytest.raises(InputError, match=r"tiny\.parquet and its hash .* do not match"):
+        frozen.load_runs(data)
+
+
+def test_no_frozen_runs_is_an_empty_frame_of_cases(tmp_path):
+    assert list(frozen.load_runs(tmp_path).columns) == capacity.CASE_COLUMNS
+
+
+def test_exactness_found_elsewhere_is_proven_on_a_cpu_before_it_is_frozen(settings, store, tmp_path):
+    settings["lengths"], settings["optimiser"]["max_steps"] = [2], 600
+    run(settings, store)
+    cases = {key: store.get(key) for key in store}
+    exact = [key for key, (record, _) in cases.items() if record["exact"]]
+    fake = next(key for key in cases if key not in exact)
+    for key in [*exact, fake]:
+        record, vectors = cases[key]
+        claimed = {"exact": True, "exact_length_tokens": 2, "exact_ids_sha256": record["ids_sha256"]}
+        store.put(record | claimed | {"ladder_device": "cuda", "min_logit_margin": 9}, vectors)
+    with pytest.raises(InputError, match="found exact on cuda only; prove it on a CPU"):
+        frozen.freeze(store, tmp_path)
+    said = []
+    prove_on_cpu(store, report=said.append)
+    assert [line[:64] for line in said] == [fake]
+    for key, (record, vectors) in cases.items():
+        proven, kept = store.get(key)
+        np.testing.assert_array_equal(kept, vectors)
+        if key == fake:
+            assert (proven["exact"], proven["exact_length_tokens"], proven["ladder_device"]) == (False, 0, "cpu")
+            assert (proven["tf_exact"], proven["greedy_exact_full"], proven["min_logit_margin"]) == (None, None, None)
+            assert proven["ended"] == record["ended"]
+        else:
+            assert proven == record
+    frozen.freeze(store, tmp_path)
+
+
+def test_a_missing_vector_and_other_weights_are_noticed(settings, store, tmp_path):
+    settings["lengths"], settings["optimiser"]["max_steps"] = [2], 600
+    run(settings, store)
+    frozen.freeze(store, tmp_path)
+    assert check_vectors(tmp_path, report=lambda line: None) == []
+    vectors = frozen.load_vectors("tiny", tmp_path)
+    vectors.pop(sorted(vectors)[0])
+    (tmp_path / "vectors" / "tiny.safetensors").write_bytes(save(vectors))
+    manifest.write_manifest(tmp_path)
+    (problem,) = check_vectors(tmp_path, report=lambda line: None)
+    assert "does not hold the vectors that its records ask for" in problem
+    cases = pd.read_parquet(tmp_path / "runs" / "tiny.parquet").assign(weights="sha256:other")
+    cases.to_parquet(tmp_path / "runs" / "tiny.parquet")
+    manifest.write_manifest(tmp_path)
+    with pytest.raises(InputError, match="has other weights than when .* was run; restore them"):
+        check_vectors(tmp_path, report=lambda line: None)

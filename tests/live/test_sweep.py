@@ -1,0 +1,258 @@
+"""Sweeps from settings to stored records: complete, resumable, shared, and clear about bad input before any work."""
+
+import hashlib
+
+import pytest
+import torch
+import yaml
+from tiny import CONFIGS, save_tiny_model
+
+from paper_lib import config
+from paper_lib.errors import InputError
+from paper_lib.live import goals, protocols, texts
+from paper_lib.live.cases import list_cases
+from paper_lib.live.load import load_lm
+from paper_lib.live.sweep import run_sweep
+from paper_lib.store import Store
+from sweeps import run
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_case_is_stored_once_with_a_complete_record(settings, store):
+    n, records = run(settings, store)
+    assert n == 2 * 2 * 2 * 2
+    assert sorted(store) == sorted(record["key"] for record in records)
+    for record in records:
+        stored, vectors = store.get(record["key"])
+        assert vectors.shape == (record["n_mem"], 16)
+        assert {"ce_lm_nats", "ended", "torch", "device", "seed", "optimiser_lr", "weights"} <= stored.keys()
+        assert record["n_targets"] == record["length"] - (record["protocol"] == "kuratov2025")
+        assert record["solved"] == (record["n_correct_mem"] / record["n_targets"] >= 0.99)
+
+
+def test_a_record_is_borne_out_by_an_independent_forward(settings, store):
+    run(settings, store)
+    lm = load_lm(settings["model"]["name"], dtype="float64")
+    sample_texts = dict(zip(["strings-0", "strings-1"], settings["texts"]["texts"], strict=True))
+    for key in store:
+        record, vectors = store.get(key)
+        strict = record["protocol"] == "strict"
+        ids = torch.tensor([lm.tokenizer.encode(sample_texts[record["text_id"]], add_special_tokens=not strict)])
+        ids = ids[:, : record["length"]]
+        inputs = torch.cat([torch.from_numpy(vectors).unsqueeze(0), lm.embed(ids)], dim=1)
+        log_p = lm.model(inputs_embeds=inputs).logits.log_softmax(-1)[0]
+        first = 0 if strict else 1
+        predicted = log_p[record["n_mem"] + first - 1 : record["n_mem"] + record["length"] - 1]
+        ce = -predicted.gather(1, ids[0, first:].unsqueeze(1)).sum().item()
+        assert record["ce_mem_nats"] == pytest.approx(ce, rel=1e-5)
+        assert record["n_correct_mem"] == (predicted.argmax(-1) == ids[0, first:]).sum().item()
+        assert record["ce_mem_min_nats"] <= record["ce_mem_nats"] + 1e-9
+
+
+def test_exact_records_decode_to_the_hashed_text(settings, store):
+    settings["lengths"], settings["optimiser"]["max_steps"] = [2], 600
+    run(settings, store)
+    lm, exact = load_lm(settings["model"]["name"], dtype="float64"), 0
+    for key in store:
+        record, vectors = store.get(key)
+        if record["exact"]:
+            exact += 1
+            protocol = protocols.find_protocol(record["protocol"])
+            given = torch.tensor([record["given_ids"]], dtype=torch.long)
+            ids = protocol.decode(lm, torch.from_numpy(vectors)[None], given, record["length"], how="cached")[0]
+            text = lm.tokenizer.decode(ids, skip_special_tokens=True)
+            assert hashlib.sha256(text.encode()).hexdigest() == record["text_sha256"]
+            assert (record["ended"], record["exact_length_tokens"]) == ("reached", 2)
+    assert exact
+
+
+def test_a_second_run_does_nothing_and_a_longer_grid_only_the_rest(settings, store):
+    run(settings, store)
+    assert run(settings, store) == (0, [])
+    settings["lengths"] = [2, 5, 8]
+    n, records = run(settings, store)
+    assert n == 8
+    assert {record["length"] for record in records} == {5}
+
+
+def test_a_killed_run_goes_on_in_the_middle_of_its_cases(settings, store, tmp_path):
+    straight, taken = Store("straight", tmp_path), []
+    run_sweep(config.Sweep(**settings), straight, on_step=taken.append)
+    again = []
+
+    def kill(token_steps):
+        if len(again) % 41 == 40:  # within a case, before its state is kept
+            again.append(0)
+            raise KeyboardInterrupt
+        again.append(token_steps)
+
+    n_kills = 0
+    while True:
+        try:
+            run_sweep(config.Sweep(**settings), store, on_step=kill, save_every_seconds=0)
+            break
+        except KeyboardInterrupt:
+            n_kills += 1
+    assert n_kills >= 5
+    assert sum(again) == sum(taken)
+    assert list(store) == list(straight)
+    assert not list(store.folder.glob("*.halfway"))
+    for key in store:
+        (one, v), (two, w) = store.get(key), straight.get(key)
+        assert abs(v - w).max() < 1e-9
+        for name in one.keys() - {"wall_seconds", "vectors_sha256"}:
+            assert one[name] == (pytest.approx(two[name], rel=1e-6) if isinstance(one[name], float) else two[name])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"optimiser": {"max_steps": 61, "lr": 0.1}},
+        {"stopping": "strict"},
+        {"storage": "float16"},
+        {"model": {"dtype": "float32"}},
+        {"model": {"autocast": "bfloat16"}},
+    ],
+)
+def test_whatever_decides_the_result_changes_the_key(settings, change):
+    sweep = config.Sweep(**settings)
+    lm = load_lm(sweep.model.name, dtype="float64")
+    other = settings | change
+    if "model" in change:
+        other["model"] = settings["model"] | change["model"]
+    keys, changed = ({case.key for case in list_cases(config.Sweep(**s), lm)} for s in (settings, other))
+    if "stopping" in change:  # strict cases had that rule before
+        assert len(keys & changed) == len(keys) / 2
+    else:
+        assert not keys & changed
+
+
+def test_texts_that_begin_alike_are_cases_of_their_own(settings, store):
+    settings |= {"lengths": [2], "n_mem": [1]}
+    settings["texts"]["texts"] = ["a cat", "a cow"]
+    n, records = run(settings, store)
+    assert n == len(store.index()) == 4
+    assert {record["text_id"] for record in records} == {"strings-0", "strings-1"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("optimiser.lr", 0.2, r"optimiser_lr 0\.1, now 0\.2"),
+        ("model.dtype", "float32", "dtype 'float64', now 'float32'"),
+        ("texts.texts", ["a cat sat on the hat", "a dog did that"], "ids_sha256 .*, now"),
+    ],
+)
+def test_other_settings_under_the_same_name_are_refused(settings, store, path, value, says):
+    run(settings, store)
+    before = list(store)
+    put(settings, path, value)
+    with pytest.raises(InputError, match=f"holds cases with other settings .*{says}.*give the sweep another name"):
+        run(settings, store)
+    assert list(store) == before
+
+
+def test_a_protocol_a_source_and_a_rule_of_ones_own_run_through_the_same_engine(settings, store, monkeypatch):
+    measured = []
+
+    class TwoGiven(protocols.Prefix):
+        """The first two tokens are given."""
+
+    class SecondStep(goals.Goal):
+        """Stop as soon as the vectors have moved once."""
+
+        def reached(self, now):
+            measured.append(now["ce_nats"])
+            return torch.full_like(now["all_correct"], len(measured) > 1)
+
+    def shouted(source, n_texts, seed):
+        for number, text in enumerate(source.texts):
+            yield texts.Text(f"shout-{number}", f"shout-{number}", text.upper())
+
+    monkeypatch.setitem(protocols.PROTOCOLS, "two_given", TwoGiven("two_given", n_given=2, needs_start=False))
+    monkeypatch.setitem(goals.GOALS, "second_step", SecondStep())
+    monkeypatch.setitem(texts.SOURCES, "strings", shouted)
+    settings |= {"protocols": ["two_given"], "stopping": "second_step", "lengths": [8], "n_mem": [1]}
+    settings["optimiser"]["max_steps"] = 300
+    n, records = run(settings, store)
+    assert n == 2
+    for record in records:
+        assert record["n_targets"] == 6
+        assert record["text_id"].startswith("shout")
+        assert (record["ended"], record["n_steps"]) == ("reached", 2)
+
+
+def put(settings, path, value):
+    *parents, last = path.split(".")
+    for parent in parents:
+        settings = settings[parent]
+    settings[last] = value
+
+
+BAD_SETTINGS = {
+    "unknown key": ("lenghts", [8], "unknown key lenghts"),
+    "unknown optimiser key": ("optimiser.learning_rate", 1, "unknown key optimiser.learning_rate"),
+    "unknown protocol": ("protocols", ["cram"], "unknown protocol 'cram'; choose from: kuratov2025, strict"),
+    "unknown stopping rule": ("stopping", "soon", "unknown goal 'soon'"),
+    "n_mem 0": ("n_mem", [0], "n_mem.0 = 0: .*greater than 0"),
+    "length 0": ("lengths", [0], "lengths.0 = 0"),
+    "no lengths": ("lengths", [], "lengths = "),
+    "a length twice": ("lengths", [8, 8], "the same value twice"),
+    "a length that is no number": ("lengths", ["long"], "lengths.0 = 'long'"),
+    "negative learning rate": ("optimiser.lr", -1, "optimiser.lr = -1"),
+    "no steps": ("optimiser.max_steps", 0, "optimiser.max_steps = 0"),
+    "unknown dtype": ("model.dtype", "int8", "model.dtype = 'int8'"),
+    "unknown text source": ("texts.source", "air", "texts = "),
+    "empty text": ("texts.texts", ["", "a b c d e f g h"], r"texts\.texts\.0 is empty"),
+    "no texts": ("texts.texts", [], "texts.strings.texts = "),
+    "too short a text": ("texts.texts", ["hi", "ho"], "text strings-0 has .* tokens, the sweep asks for 8; shorten"),
+    "fewer texts than asked for": ("n_texts", 3, "has 2 texts, the sweep asks for 3; lower n_texts"),
+    "length over the context": (
+        "lengths",
+        [64],
+        "length 64 with n_mem 1 exceeds the model's context of 64 tokens; use",
+    ),
+    "nothing to predict": ("lengths", [1], "length 1 leaves protocol kuratov2025 nothing to predict; use 2"),
+    "a name with a slash": ("name", "a/b", "name = 'a/b'"),
+    "missing model": (
+        "model.name",
+        "no/such-folder-or-model",
+        "cannot load no/such-folder-or-model: .*; give a hub id",
+    ),
+    "missing folder": ("texts", {"source": "folder", "path": "/none", "label": "x"}, "/none: no .txt or .txt.gz file"),
+    "missing words": ("texts", {"source": "words", "path": "/none"}, "/none is missing; give a list of words"),
+    "missing data set": ("texts", {"source": "hub", "path": "/none", "label": "x"}, "cannot load data set /none"),
+    "unknown storage": ("storage", "float64", "storage = 'float64'"),
+    "unknown autocast": ("model.autocast", "float32", "model.autocast = 'float32'"),
+    "batch size 0": ("batch_size", 0, "batch_size = 0"),
+}
+
+
+@pytest.mark.parametrize(("path", "value", "says"), BAD_SETTINGS.values(), ids=BAD_SETTINGS)
+def test_bad_settings_are_told_in_one_line_before_any_work(settings, tmp_path, path, value, says):
+    put(settings, path, value)
+    file = tmp_path / "sweep.yml"
+    file.write_text(yaml.safe_dump(settings))
+    store = Store("tiny", tmp_path / "runs")
+    with pytest.raises(InputError, match=says) as error:
+        run_sweep(config.load_sweep(file), store)
+    assert "\n" not in str(error.value)
+    assert not list(store)
+
+
+def test_strict_needs_a_start_token(settings, tmp_path):
+    settings["model"]["name"] = save_tiny_model(tmp_path / "headless", bos_token_id=None)
+    with pytest.raises(InputError, match="neither BOS nor EOS"):
+        list_cases(config.Sweep(**settings), load_lm(settings["model"]["name"]))
+
+
+def test_an_unwritable_store_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write .*choose another place"):
+        Store("tiny", tmp_path / "file")
+
+
+def test_all_architectures_of_the_paper_and_of_today_are_tested():
+    assert {"gpt_neox", "opt", "olmo", "llama", "mamba", "qwen3", "gemma3", "gpt2"} <= set(CONFIGS)
