@@ -22,6 +22,7 @@ from .capacity import (
 from .frozen import load_runs
 from .paths import DATA
 from .published import CAPACITY_COLUMNS, load_models
+from .published import PROTOCOL as PUBLISHED_PROTOCOL
 from .stats import Interval, bootstrap_clusters, weighted_mean
 
 FACTS = ["name", "family", "d_model", "vocab_size", "vector_bytes"]
@@ -82,6 +83,22 @@ def compute_shares(cases: pd.DataFrame) -> pd.DataFrame:
         solved=("solved", "mean"), exact=("exact", "mean"), n_texts=("text_id", "nunique")
     )
     return shares.reset_index()
+
+
+def compute_share_curves(shares: pd.DataFrame) -> pd.DataFrame:
+    """Return ``shares`` (see ``compute_shares``) as curves: columns ``curve``, what it is a share of, and ``share``.
+
+    Every protocol has a curve of exact texts, the published one also, and first, one of solved texts.
+    """
+    curves = [(protocol, "exact") for protocol in sorted(shares["protocol"].unique())]
+    curves = [(PUBLISHED_PROTOCOL, "solved")] * ((PUBLISHED_PROTOCOL, "exact") in curves) + curves
+    lines = [
+        shares[shares["protocol"] == protocol].assign(
+            share=lambda line, c=criterion: line[c], curve=f"{protocol}, {criterion}"
+        )
+        for protocol, criterion in curves
+    ]
+    return pd.concat(lines, ignore_index=True)
 
 
 def compute_capacities(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.DataFrame:

@@ -39,7 +39,7 @@ def compare(quantity: str, published, here, *, tolerance: float, unit: str = "",
     }
 
 
-def claim(statement: str, holds: bool, evidence: str) -> dict:
+def claim(statement: str, holds: bool | np.bool_, evidence: str) -> dict:
     """Return one row of a verdict table for a claim in words that the numbers ``evidence`` bear out or not."""
     return {"quantity": statement, "here": evidence, "verdict": "agree" if holds else "disagree"}
 

@@ -139,6 +139,20 @@ def test_shares_are_means_over_texts(data):
     assert set(shares["n_texts"]) == {3}
 
 
+def test_share_curves_are_those_of_each_protocol_the_published_one_with_two(data):
+    for protocol in ("kuratov2025", "own"):
+        frozen_cases(protocol=protocol).to_parquet(data / "runs" / f"{protocol}.parquet")
+    write_manifest(data)
+    curves = measured.compute_share_curves(measured.compute_shares(measured.load_cases(data)))
+    assert list(curves["curve"].unique()) == [
+        "kuratov2025, solved",
+        "kuratov2025, exact",
+        "own, exact",
+        "strict, exact",
+    ]
+    assert list(curves.query("curve == 'own, exact'")["share"]) == pytest.approx([2 / 3, 1 / 3, 0])
+
+
 def test_exact_capacity_is_the_same_by_either_way(data):
     cases = measured.load_cases(data)
     held = measured.compute_capacities(cases, n_resamples=0, seed=0)
