@@ -7,15 +7,15 @@ PY     := $(VENV)/bin/python
 
 TORCH  := 2.13.0
 
-export TEXT  # of `make quickstart`
+# Of `make quickstart`: as it was given, dollars and quotes included, and through the environment.
+export QUICKSTART_TEXT = $(value TEXT)
 
 NOTEBOOKS := $(filter-out notebooks/00_%,$(wildcard notebooks/[0-9][0-9]_*.ipynb))
 STAMPS    := $(NOTEBOOKS:notebooks/%.ipynb=build/stamps/%.done)
-LIBRARY   := $(shell find paper_lib -name "*.py")
-DATA      := $(shell find data -type f ! -name '.*')
-# Rewritten when a file comes or goes, so that a file that is gone counts as a change.
+# Rewritten when a file comes, goes or changes. Make itself cannot handle names with blanks.
 FILES     := build/files.list
-$(shell mkdir -p build; echo $(LIBRARY) $(DATA) | cmp -s - $(FILES) || echo $(LIBRARY) $(DATA) > $(FILES))
+$(shell mkdir -p build; find paper_lib data -type f ! -path '*/.*' ! -name '*.pyc' -exec cksum {} + | sort > $(FILES).new; \
+  cmp -s $(FILES).new $(FILES) || cp $(FILES).new $(FILES))
 
 .DELETE_ON_ERROR:
 .PHONY: help reproduce check test quickstart live verify html lint bench manifest links lock clean
@@ -29,7 +29,7 @@ reproduce: $(STAMPS) ## execute the notebooks: every figure and table of the pap
 # Each stamp depends on the products it made (build/stamps/*.d), so one that is deleted or edited is made again.
 -include $(wildcard build/stamps/*.d)
 
-build/stamps/%.done: notebooks/%.ipynb $(LIBRARY) $(DATA) $(FILES) $(VENV)/.light
+build/stamps/%.done: notebooks/%.ipynb $(FILES) $(VENV)/.light
 	@$(PY) -m paper_lib execute $< --stamp $@
 
 test: $(VENV)/.full ## run the test suite
@@ -42,7 +42,8 @@ verify: $(VENV)/.light ## check the data's hashes, recompute every product and c
 	@$(PY) -m paper_lib verify --no-decode
 
 quickstart: $(VENV)/.full ## cram a sentence into the small model that ships: make quickstart TEXT="your own"
-	@$(PY) -m paper_lib execute notebooks/00_quickstart.ipynb -p OUT_DIR=build/quickstart $(if $(TEXT),-p TEXT="$$TEXT")
+	@$(PY) -m paper_lib execute notebooks/00_quickstart.ipynb -p OUT_DIR=build/quickstart \
+	  $${QUICKSTART_TEXT:+-p} $${QUICKSTART_TEXT:+"TEXT=$$QUICKSTART_TEXT"}
 	@$(PY) -m nbconvert --to html --log-level ERROR --output-dir build/html build/executed/00_quickstart.ipynb
 	@echo "quickstart: see build/html/00_quickstart.html"
 

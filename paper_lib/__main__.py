@@ -23,7 +23,8 @@ app = typer.Typer(
 def execute(
     notebook: Annotated[Path, typer.Argument(help="The notebook to run.")],
     parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Override, VALUE in JSON.")
+        list[str] | None,
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Override; text as it is, else JSON."),
     ] = None,
     stamp: Annotated[Path | None, typer.Option(help="File to write when done, with a make rule of products.")] = None,
 ) -> None:
@@ -31,7 +32,7 @@ def execute(
     from .reproduce.notebooks import execute_notebook
 
     started = time.monotonic()
-    executed = execute_notebook(notebook, _parse_parameters(parameter or []))
+    executed = execute_notebook(notebook, _parse_parameters(notebook, parameter or []))
     seconds = time.monotonic() - started
     if stamp:
         _write_stamp(stamp, executed.products)
@@ -207,7 +208,7 @@ def train(
 
 @app.command()
 def manifest() -> None:
-    """Write data/MANIFEST.sha256 anew, after a change of data that is meant."""
+    """Rewrite data/MANIFEST.sha256 after an intended change of data."""
     from .reproduce.manifest import write_manifest
 
     print(f"wrote {relative_to_root(write_manifest())}")
@@ -238,12 +239,18 @@ def _find_device(device):
     return "cuda" if _live("lm").torch.cuda.is_available() else "cpu"
 
 
-def _parse_parameters(pairs):
-    parameters = {}
+def _parse_parameters(notebook, pairs):
+    # What is text in the notebook is taken as given: "1984" is no number, and quotes are part of it.
+    from .reproduce.notebooks import read_notebook, read_parameters
+
+    parameters, defaults = {}, read_parameters(read_notebook(notebook)) if pairs else {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator:
             raise InputError(f"-p {pair}: write NAME=VALUE, with VALUE in JSON")
+        if isinstance(defaults.get(name), str):
+            parameters[name] = value
+            continue
         try:
             parameters[name] = json.loads(value)
         except json.JSONDecodeError:
@@ -254,7 +261,9 @@ def _parse_parameters(pairs):
 def _write_stamp(stamp, products):
     # A make rule beside the stamp: a product that was deleted or edited by hand makes the stamp stale.
     names = " ".join(relative_to_root(product) for product in products)
-    stamp.parent.mkdir(parents=True, exist_ok=True)
+    from .files import make_folder
+
+    make_folder(stamp.parent)
     stamp.with_suffix(".d").write_text(f"{stamp.as_posix()}: {names}\n{names}:\n")
     stamp.touch()
 

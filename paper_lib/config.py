@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from .errors import InputError, suggest
 from .files import read_utf8
 
+NAME = "[a-z0-9][a-z0-9_.-]*"  # of a sweep, and so of its folder
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -100,7 +101,7 @@ Texts = Annotated[FolderTexts | WordTexts | StringTexts | HubTexts, Field(discri
 class Sweep(Settings):
     """All cases of one experiment: every text x length x n_mem x protocol, for one model."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    name: str = Field(pattern=f"^{NAME}$")
     model: Model
     texts: Texts
     n_texts: Positive = 50

@@ -1,15 +1,28 @@
 """Files written whole or not at all, and their hashes."""
 
+import errno
 import hashlib
 import os
 from pathlib import Path
 
 from .errors import InputError
+from .paths import BUILD
 
 
 def hash_bytes(content: bytes) -> str:
     """Return the sha256 of bytes, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and those above it, if they are not there; InputError says how to choose another place."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; {_way_out(path)}") from None
+    return path
 
 
 def read_utf8(path: Path) -> str:
@@ -35,7 +48,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another OUT_DIR or free the place") from None
+        raise InputError(f"cannot write {path}: {error.strerror}; {_way_out(path)}") from None
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def _way_out(path):
+    if path.is_relative_to(BUILD):
+        return "free some space, or set PAPER_LIB_BUILD to a folder that can be written"
+    return "free some space, or choose another place (for figures: -p OUT_DIR=FOLDER)"

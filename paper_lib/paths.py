@@ -1,5 +1,6 @@
 """Where things are. Everything is found from this file, so that nothing depends on the working directory."""
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -7,7 +8,8 @@ NOTEBOOKS = ROOT / "notebooks"
 DATA = ROOT / "data"
 PUBLISHED = DATA / "published"
 FIGURES = ROOT / "figures"
-BUILD = ROOT / "build"
+# Working files: the run store, executed copies, checkpoints. Set the variable where the checkout is read-only.
+BUILD = Path(os.environ.get("PAPER_LIB_BUILD") or ROOT / "build").expanduser().resolve()
 SHIPPED = "data/models/novels-5m"  # the small model of this repository, named from its root
 
 

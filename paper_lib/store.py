@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,9 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
-from .config import list_later_defaults
+from .config import NAME, list_later_defaults
 from .errors import InputError
-from .files import write_bytes
+from .files import make_folder, write_bytes
 from .paths import BUILD
 
 VECTOR, SUFFIX, HALFWAY_SUFFIX = "vectors", ".safetensors", ".halfway"
@@ -31,13 +32,13 @@ class Store:
     """The working store of one sweep, safe for several processes at once."""
 
     def __init__(self, name: str, root: Path = BUILD / "runs"):
+        if not re.fullmatch(NAME, name):
+            raise InputError(f"{name!r} is no name of a sweep; give the `name` in its file")
         self.folder = Path(root) / name
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write {self.folder}: {error.strerror}; choose another place") from None
-        if not os.access(self.folder, os.W_OK):
-            raise InputError(f"cannot write {self.folder}: no permission; choose another place")
+
+    def prepare(self) -> None:
+        """Make the folder; InputError where nothing can be written there."""
+        make_folder(self.folder)
 
     def path(self, key: str) -> Path:
         """Return where the case of that key lies or will lie."""
@@ -85,7 +86,7 @@ class Store:
 
     def __iter__(self) -> Iterator[str]:
         """Yield the keys of all stored cases, sorted."""
-        names = (entry.name for entry in os.scandir(self.folder))
+        names = (entry.name for entry in os.scandir(self.folder)) if self.folder.is_dir() else ()
         return iter(sorted(name[: -len(SUFFIX)] for name in names if name.endswith(SUFFIX) and name[0] != "."))
 
     def index(self) -> pd.DataFrame:

@@ -78,6 +78,8 @@ def _tabulate(frame, style):
     cells = [[format_number(value) for value in row] for row in frame.itertuples(index=False)]
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
     align = ["right" if is_number else "left" for is_number in numeric]
+    if style == "pipe":
+        cells = [[cell.replace("|", "\\|") for cell in row] for row in cells]
     headers = [str(column).replace("_", " ") for column in frame.columns]
     if style.startswith("latex"):
         cells = [[cell.replace("≥", ">=") for cell in row] for row in cells]  # pdflatex has no such letter

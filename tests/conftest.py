@@ -1,4 +1,6 @@
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import matplotlib
@@ -6,6 +8,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from jaxtyping import install_import_hook
+
+# Before the library is imported, here and in the commands that tests run: nothing is written into the real build/.
+os.environ["PAPER_LIB_BUILD"] = tempfile.mkdtemp(prefix="paper-lib-tests-")
 
 LIBRARY = Path(__file__).parents[1] / "paper_lib"
 # All but the module whose generator Ray wants to see as it is written.
@@ -18,6 +23,12 @@ from paper_lib.capacity import CASE_COLUMNS  # noqa: E402
 
 matplotlib.use("agg")
 os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}  # no network; the models are too small for two threads
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remove_build():
+    yield
+    shutil.rmtree(os.environ["PAPER_LIB_BUILD"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

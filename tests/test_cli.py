@@ -1,6 +1,5 @@
 """The command line: bad input ends in one line on stderr that names the thing and the way out, and exit status 1."""
 
-import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -39,7 +38,9 @@ def run(*arguments):
         (["execute", "README.md"], "README.md is not a notebook; restore it"),
         (["execute", N, "-p", "N_MEM=4"], f"unknown parameter of {N} 'N_MEM'; choose from: N_RESAMPLES, SEED"),
         (["execute", N, "-p", "OUT_DIR"], "-p OUT_DIR: write NAME=VALUE"),
-        (["execute", N, "-p", "OUT_DIR=4"], f'parameter OUT_DIR of {N} is 4; give a str, such as "figures"'),
+        (["execute", N, "-p", "SEED=x"], f'parameter SEED of {N} is "x"; give a int, such as 0'),
+        (["status", "typo"], f"{BUILD / 'runs' / 'typo'} holds no case"),
+        (["status", "../../x"], "'../../x' is no name of a sweep; give the `name` in its file"),
     ],
 )
 def test_bad_input_is_one_line(arguments, says):
@@ -47,6 +48,8 @@ def test_bad_input_is_one_line(arguments, says):
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {says}")
     assert result.stderr.count("\n") == 1
+    assert not (BUILD / "runs" / "typo").exists()
+    assert not (ROOT / "x").exists()
 
 
 def test_a_sweep_runs_freezes_and_decodes_from_the_command_line(tmp_path, monkeypatch):
@@ -61,8 +64,6 @@ def test_a_sweep_runs_freezes_and_decodes_from_the_command_line(tmp_path, monkey
         "optimiser": {"lr": 0.1, "max_steps": 400},
     }
     (tmp_path / "sweep.yml").write_text(yaml.safe_dump(sweep))
-    shutil.rmtree(BUILD / "runs" / "cli-test", ignore_errors=True)
-    assert "error: build/runs/cli-test holds no case" in run("status", "cli-test").stderr
     planned = run("plan", str(tmp_path / "sweep.yml")).stdout
     assert "less where cases stop early" in planned
     assert planned.splitlines()[-1].startswith("4 cases, ")
@@ -87,15 +88,14 @@ def test_a_sweep_runs_freezes_and_decodes_from_the_command_line(tmp_path, monkey
     (data / "vectors" / "cli-test.safetensors").write_bytes(save(swapped))
     write_manifest(data)
     assert len(check_vectors(data, report=lambda line: None)) == len(swapped) > 1
-    shutil.rmtree(store.folder)
 
 
 def test_a_stamp_carries_a_make_rule_of_its_products(tmp_path):
     stamp = tmp_path / "n.done"
-    result = run("execute", N, "-p", "OUT_DIR=build/test_stamp", "--stamp", str(stamp))
+    result = run("execute", N, "-p", f"OUT_DIR={tmp_path / 'out'}", "--stamp", str(stamp))
     assert result.returncode == 0, result.stderr
     rule, products = stamp.with_suffix(".d").read_text().splitlines()
-    assert rule.startswith(f"{stamp}: build/test_stamp/fig_scaling_vectors.pdf ")
+    assert rule.startswith(f"{stamp}: {tmp_path}/out/fig_scaling_vectors.pdf ")
     assert products == rule.partition(": ")[2] + ":"
     assert stamp.is_file()
 
@@ -114,11 +114,11 @@ def test_unknown_command_does_not_succeed():
     assert run("compress").returncode == 2
 
 
-def test_a_variant_reports_where_it_went():
-    result = run("execute", N, "-p", "OUT_DIR=build/test_variant")
+def test_a_variant_reports_where_it_went(tmp_path):
+    result = run("execute", N, "-p", f"OUT_DIR={tmp_path}")
     assert result.returncode == 0, result.stderr
     assert "10 files" in result.stdout
-    assert (ROOT / "build" / "test_variant" / "fig_scaling_vectors.png").is_file()
+    assert (tmp_path / "fig_scaling_vectors.png").is_file()
 
 
 def test_the_bar_counts_token_steps_and_forgets_those_that_early_stops_save():

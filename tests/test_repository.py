@@ -136,39 +136,6 @@ def test_continuous_integration_calls_the_readmes_commands():
     assert "git status --porcelain" in script
 
 
-def test_make_knows_when_to_execute_again(tmp_path):
-    # A stamp goes stale by its notebook, the library, the data, and a product that is gone or edited.
-    rule = re.search(r"^build/stamps/%\.done: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
-    assert rule == "notebooks/%.ipynb $(LIBRARY) $(DATA) $(FILES) $(VENV)/.light"
-    makefile = "-include n.d\nn.done: n.ipynb\n\t@touch n.done; echo ran\n"
-    (tmp_path / "Makefile").write_text(makefile)
-    (tmp_path / "n.d").write_text("n.done: a.csv\na.csv:\n")
-    for name in ("n.ipynb", "a.csv", "n.done"):
-        (tmp_path / name).touch()
-    make = ["make", "-C", str(tmp_path), "--no-print-directory", "n.done"]
-    assert "ran" not in subprocess.run(make, capture_output=True, text=True, check=True).stdout
-    (tmp_path / "a.csv").unlink()
-    assert "ran" in subprocess.run(make, capture_output=True, text=True, check=True).stdout
-
-
-def test_make_notices_a_file_that_is_gone(tmp_path):
-    # The rule of the Makefile, on a stand-in: the list of files is itself a prerequisite.
-    makefile = (ROOT / "Makefile").read_text()
-    assert "echo $(LIBRARY) $(DATA) | cmp -s - $(FILES)" in makefile
-    for name in ("a.py", "b.py"):
-        (tmp_path / name).touch()
-    lines = [line for line in makefile.splitlines() if line.startswith(("FILES", "$(shell mkdir"))]
-    rules = ["LIBRARY := $(wildcard *.py)", *lines, "done: $(LIBRARY) $(FILES)", "\t@touch done; echo ran"]
-    (tmp_path / "Makefile").write_text("\n".join(rules) + "\n")
-    make = ["make", "-C", str(tmp_path), "--no-print-directory", "done"]
-    ran = []
-    for step in (None, None, "b.py"):
-        if step:
-            (tmp_path / step).unlink()
-        ran.append("ran" in subprocess.run(make, capture_output=True, text=True, check=True).stdout)
-    assert ran == [True, False, True]
-
-
 def test_tracked_tree_is_small_and_holds_no_pickle(tracked):
     files = [ROOT / name for name in tracked]
     assert sum(path.stat().st_size for path in files if path.exists()) < 35e6

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper_lib import files, tables, verdicts
+from paper_lib import files, paths, tables, verdicts
 from paper_lib.errors import InputError
 
 
@@ -49,9 +49,32 @@ def test_empty_table_is_refused_and_nothing_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_bar_in_a_label_stays_in_its_cell():
+    first, _, row = tables.to_markdown(pd.DataFrame({"label": ["a|b"], "n": [1]})).splitlines()
+    assert row.replace("\\|", "").count("|") == first.count("|") == 3
+    assert "a\\|b" in row
+
+
+@pytest.mark.parametrize("name", ["mkdir", "access"])
+def test_a_read_only_checkout_says_which_setting_helps(tmp_path, monkeypatch, name):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    if name == "mkdir":
+        monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    else:
+        monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(
+        InputError, match="cannot write .*Permission denied; .*set PAPER_LIB_BUILD to a folder that can"
+    ):
+        files.make_folder(paths.BUILD / "runs" / "mine")
+    with pytest.raises(InputError, match="Permission denied; .*-p OUT_DIR=FOLDER"):
+        files.make_folder(tmp_path / "figures")
+
+
 def test_unwritable_place_is_told_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write .*choose another OUT_DIR"):
+    with pytest.raises(InputError, match="cannot write .*choose another place .for figures: -p OUT_DIR=FOLDER"):
         files.write_text(tmp_path / "file" / "table.csv", "a\n")
 
 

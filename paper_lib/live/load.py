@@ -56,7 +56,7 @@ def load_lm(
     otherwise quantised, not a causal LM or in need of its own code, for an adapter, and for a device that is not there.
     """
     _check_device(device)
-    folder = ROOT / name  # models of this repository are named from its root, wherever one stands
+    folder = ROOT / Path(name).expanduser()  # models of this repository are named from its root, wherever one stands
     in_folder = folder.is_dir()
     name = str(folder) if in_folder else name
     try:

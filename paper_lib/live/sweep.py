@@ -37,6 +37,7 @@ def run_sweep(
     ``on_step`` how many token-steps have just been taken (tokens of all rows, vectors included), ``on_case`` each
     stored record. The state of unfinished cases is stored every ``save_every_seconds``.
     """
+    store.prepare()
     lm = load_lm(**sweep.model.model_dump(), device=device)
     waiting = find_waiting(sweep, lm, store)
     on_plan(waiting)

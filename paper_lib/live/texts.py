@@ -8,6 +8,7 @@ entered in ``SOURCES``.
 
 import gzip
 import itertools
+import os
 import random
 import re
 import zlib
@@ -31,7 +32,7 @@ class Text:
 
 def read_folder(folder: str | Path) -> dict[str, str]:
     """Return the texts of a folder's .txt and .txt.gz files by name, sorted; raise InputError when there is none."""
-    paths = sorted(p for p in Path(folder).glob("*") if p.name.endswith((".txt", ".txt.gz")))
+    paths = sorted(p for p in Path(folder).expanduser().glob("*") if p.name.endswith((".txt", ".txt.gz")))
     if not paths:
         raise InputError(f"{folder}: no .txt or .txt.gz file there; give a folder of text")
     return {path.name.removesuffix(".gz").removesuffix(".txt"): _read(path) for path in paths}
@@ -68,7 +69,8 @@ def _from_hub(settings, n_texts, seed) -> Iterator[Text]:
     import datasets
 
     try:  # as a stream, so that a large set is read no further than asked for
-        rows = datasets.load_dataset(settings.path, settings.config, split=settings.split, streaming=True)
+        path = os.path.expanduser(settings.path)
+        rows = datasets.load_dataset(path, settings.config, split=settings.split, streaming=True)
         for number, row in enumerate(rows):
             yield from _read_row(settings, number, row)
     except InputError:
@@ -94,7 +96,7 @@ def _read_row(settings, number, row):
 
 
 def _from_words(settings, n_texts, seed) -> Iterator[Text]:
-    path = Path(settings.path)
+    path = Path(settings.path).expanduser()
     if not path.is_file():
         raise InputError(f"{path} is missing; give a list of words, one a line")
     words = _read(path).split()

@@ -25,7 +25,7 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..errors import InputError
-from ..files import hash_bytes, read_utf8, write_text
+from ..files import hash_bytes, make_folder, read_utf8, write_text
 from .texts import read_folder
 
 START_TOKEN = "<s>"
@@ -83,8 +83,9 @@ def train_model(recipe: Recipe, text: Path, valid: Path, out: Path, work: Path, 
     finished = {"run": run, "valid": _hash_run(held_out)}
     if (out / CARD).is_file():
         return _read_finished(out / CARD, finished)
+    make_folder(out)
+    work = make_folder(work / run[:16])
     set_seed(recipe.seed)
-    work = work / run[:16]
     tokenizer = train_tokenizer(documents.values(), recipe)
     dataset = PackedSequences(documents.values(), tokenizer, recipe.sequence_length)
     report(f"{len(documents)} documents, {len(dataset):,} sequences of {recipe.sequence_length} tokens")
@@ -110,7 +111,6 @@ def train_model(recipe: Recipe, text: Path, valid: Path, out: Path, work: Path, 
         ),
         train_dataset=dataset,
     )
-    work.mkdir(parents=True, exist_ok=True)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))
     model = trainer.model.to("cpu", torch.bfloat16)
     model.save_pretrained(out)

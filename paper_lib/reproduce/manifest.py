@@ -17,7 +17,8 @@ MANIFEST_NAME = "MANIFEST.sha256"
 
 
 def _data_files(data: Path) -> list[Path]:
-    return sorted(p for p in data.rglob("*") if p.is_file() and p.name != MANIFEST_NAME and not p.name.startswith("."))
+    files = [path for path in data.rglob("*") if path.is_file() and path.name != MANIFEST_NAME]
+    return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(data).parts))
 
 
 def _parse(data: Path) -> dict[str, str]:

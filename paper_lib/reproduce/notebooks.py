@@ -5,6 +5,7 @@ and copied back only where it differs. With parameters it is a variant: it stays
 """
 
 import ast
+import contextlib
 import json
 import os
 import sys
@@ -20,7 +21,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from ..errors import InputError, unknown_name
-from ..files import write_bytes, write_text
+from ..files import make_folder, write_bytes, write_text
 from ..paths import BUILD, NOTEBOOKS, ROOT, relative_to_root
 
 METADATA = {
@@ -58,7 +59,7 @@ def execute_notebook(path: Path, parameters: dict | None = None, out_dir: Path |
     if out_dir:
         variant["OUT_DIR"] = str(out_dir)
     elif variant:
-        variant.setdefault("OUT_DIR", str(BUILD / "executed" / path.stem))
+        variant["OUT_DIR"] = os.path.expanduser(variant.get("OUT_DIR", BUILD / "executed" / path.stem))
     defaults = read_parameters(notebook)
     _check_parameters(path, variant, defaults)
     copy = (Path(out_dir) if out_dir else BUILD / "executed") / path.name
@@ -176,9 +177,8 @@ def _check_parameters(path, given, defaults):
 
 def _run(path, copy, parameters):
     # The kernel of this very environment, without the user's own kernels and start-up files.
-    (BUILD / "ipython").mkdir(parents=True, exist_ok=True)
-    os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": str(BUILD / "ipython"), "PYTHONHASHSEED": "0"}
-    with tempfile.TemporaryDirectory() as scratch:
+    os.environ |= {"IPYTHONDIR": str(make_folder(BUILD / "ipython")), "PYTHONHASHSEED": "0"}
+    with tempfile.TemporaryDirectory() as scratch, _own_kernel(Path(scratch)):
         unfinished = Path(scratch) / path.name
         try:
             executed = papermill.execute_notebook(
@@ -205,6 +205,21 @@ def _run(path, copy, parameters):
             if output.output_type == "stream" and output.name == "stderr":
                 print(f"{path.name}: {output.text.rstrip()}", file=sys.stderr)
     return executed
+
+
+@contextlib.contextmanager
+def _own_kernel(scratch):
+    # Of all places that Jupyter looks for kernels in, JUPYTER_PATH comes first.
+    spec = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "Python 3"}
+    write_text(scratch / "kernels" / "python3" / "kernel.json", json.dumps(spec | {"language": "python"}))
+    before = os.environ.get("JUPYTER_PATH")
+    os.environ["JUPYTER_PATH"] = str(scratch)
+    try:
+        yield
+    finally:
+        del os.environ["JUPYTER_PATH"]
+        if before is not None:
+            os.environ["JUPYTER_PATH"] = before
 
 
 def _local_sockets(directory):

@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from ..files import make_folder
 from ..paths import BUILD, FIGURES, ROOT, relative_to_root
 from .manifest import check_manifest
 from .notebooks import Executed, execute_notebook, find_notebooks, make_canonical, read_notebook
@@ -31,13 +33,18 @@ def verify(report=print) -> list[str]:
     if problems := check_manifest():
         return problems
     report("data: every file matches data/MANIFEST.sha256")
-    target = BUILD / "verify"
-    shutil.rmtree(target, ignore_errors=True)
+    target = Path(tempfile.mkdtemp(prefix="verify-", dir=make_folder(BUILD)))  # two may run at once
     notebooks = find_notebooks()
     with ProcessPoolExecutor(max_workers=min(len(notebooks), os.cpu_count() or 1)) as pool:
         results = list(pool.map(_execute, notebooks, [target] * len(notebooks)))
     if problems := [result for result in results if isinstance(result, str)]:
-        return problems
+        return problems  # whose traces stay in ``target``
+    problems = _compare_products(notebooks, results, report)
+    shutil.rmtree(target)
+    return problems
+
+
+def _compare_products(notebooks, results, report):
     products = [product for result in results for product in result.products]
     reason = why_not_reference_platform()
     if reason:

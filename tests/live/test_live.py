@@ -36,10 +36,10 @@ def printed(path):
     return "\n".join(texts)
 
 
-def test_the_quickstart_crams_its_sentence_and_reads_it_back():
+def test_the_quickstart_crams_its_sentence_and_reads_it_back(tmp_path):
     started = time.monotonic()
     text = notebooks.read_parameters(notebooks.read_notebook(QUICKSTART))["TEXT"]
-    said = printed(notebooks.execute_notebook(QUICKSTART, {"OUT_DIR": "build/quickstart"}).notebook)
+    said = printed(notebooks.execute_notebook(QUICKSTART, {"OUT_DIR": str(tmp_path)}).notebook)
     print(f"quickstart: {time.monotonic() - started:.0f} s")  # seen with `pytest -s`
     assert "all tokens right" in said
     assert f"{text}\n\nIt is the same text." in said

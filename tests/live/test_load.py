@@ -26,7 +26,7 @@ from transformers import (
 from paper_lib.errors import InputError
 from paper_lib.live.lm import Inputs, freeze_lm
 from paper_lib.live.load import load_lm, load_same
-from paper_lib.paths import BUILD, ROOT
+from paper_lib.paths import ROOT
 from paper_lib.store import Store
 
 pytestmark = pytest.mark.slow
@@ -123,7 +123,6 @@ def test_tensors_that_are_not_those_of_the_model_are_named(folder, change, says)
 def test_no_sweep_runs_with_random_numbers_for_a_missing_tensor(folder, sweep, tmp_path):
     change_tensors(folder, lambda tensors: tensors.pop(Q_PROJ) is None)
     (tmp_path / "sweep.yml").write_text(yaml.safe_dump(sweep))
-    shutil.rmtree(BUILD / "runs" / "load-test", ignore_errors=True)
     result = run_command("run", tmp_path / "sweep.yml")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith(f"error: {folder}: its weights are not those of the LlamaForCausalLM in its config")
@@ -412,7 +411,6 @@ def test_other_weights_have_another_fingerprint(folder, tmp_path):
 
 def test_a_stored_vector_is_not_decoded_with_other_weights(folder, sweep, tmp_path):
     (tmp_path / "sweep.yml").write_text(yaml.safe_dump(sweep))
-    shutil.rmtree(BUILD / "runs" / "load-test", ignore_errors=True)
     assert run_command("run", tmp_path / "sweep.yml").returncode == 0
     store = Store("load-test")
     key = next(iter(store))
@@ -422,7 +420,6 @@ def test_a_stored_vector_is_not_decoded_with_other_weights(folder, sweep, tmp_pa
     result = run_command("decode", "load-test", key)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == f"error: {folder} has other weights than when {key[:12]} was run; restore them\n"
-    shutil.rmtree(store.folder)
 
 
 # --- the hub -------------------------------------------------------------------------------------------------------

@@ -54,6 +54,22 @@ def test_missing_and_unlisted_files_are_named(data):
         manifest.read_csv(data / "c.csv", data)
 
 
+def test_checkpoints_of_an_editor_are_no_data(data):
+    for folder in (data / ".ipynb_checkpoints", data / "published" / ".ipynb_checkpoints"):
+        folder.mkdir()
+        (folder / "a-checkpoint.csv").write_text("x\n12\n")
+    assert manifest.check_manifest(data) == []
+
+
+def test_a_file_may_have_blanks_and_brackets_in_its_name(data):
+    path = data / "notes (draft) [2].csv"
+    path.write_text("z\n1\n")
+    assert any(f"{path.name} is not listed" in problem for problem in manifest.check_manifest(data))
+    manifest.write_manifest(data)
+    assert manifest.check_manifest(data) == []
+    assert list(manifest.read_csv(path, data)["z"]) == [1]
+
+
 @settings(max_examples=60)
 @given(position=st.floats(0, 1, exclude_max=True), digit=st.sampled_from("0123456789abcdef"))
 def test_any_changed_character_of_the_manifest_is_noticed(tmp_path_factory, position, digit):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import papermill
@@ -187,10 +188,32 @@ def test_canonical_form_forgets_what_changes_from_run_to_run():
     assert one.metadata.kernelspec.name == "python3"
 
 
+def test_a_notebook_runs_in_this_environment_whatever_kernels_the_user_has(tmp_path, monkeypatch):
+    foreign = tmp_path / "share" / "kernels" / "python3" / "kernel.json"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text('{"argv": ["/bin/false"], "display_name": "Python 3", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share"))
+    monkeypatch.delenv("HOME", raising=False)
+    path = write_notebook(tmp_path / "n.ipynb", "import sys; print(sys.executable)", out=tmp_path)
+    copy = notebooks.execute_notebook(path, {"OUT_DIR": str(tmp_path)}).notebook
+    assert sys.executable in copy.read_text()
+    assert os.environ["JUPYTER_PATH"] == str(tmp_path / "share")
+
+
+def test_a_tilde_in_out_dir_is_the_users_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    source = "import pandas as pd\nfrom paper_lib import tables\n"
+    source += "tables.save_table(pd.DataFrame({'a': [1]}), 'table_a', OUT_DIR)"
+    path = write_notebook(tmp_path / "n.ipynb", source)
+    (product, *_) = notebooks.execute_notebook(path, {"OUT_DIR": "~/here"}).products
+    assert product == tmp_path / "here" / "table_a.csv"
+    assert product.is_file()
+
+
 def test_a_failing_cell_is_named_and_the_notebook_stays(tmp_path):
     path = write_notebook(tmp_path / "n.ipynb", "print('fine')", "raise ValueError('no such luck')", out=tmp_path)
     before = path.read_bytes()
-    with pytest.raises(InputError, match=r"n\.ipynb, cell \[3\]: ValueError: no such luck \(full trace: build/"):
+    with pytest.raises(InputError, match=r"n\.ipynb, cell \[3\]: ValueError: no such luck \(full trace: "):
         notebooks.execute_notebook(path)
     assert path.read_bytes() == before
     assert "no such luck" in (BUILD / "executed" / "n.ipynb").read_text()
@@ -383,6 +406,12 @@ def test_verify_is_silent_when_all_is_well_and_says_how_it_compared(small_house,
     monkeypatch.setattr(verify, "why_not_reference_platform", lambda: "this is a toaster")
     assert verify.verify(said.append) == []
     assert "numbers of the CSV tables, since this is a toaster" in said[-1]
+
+
+def test_two_verify_at_once_do_not_disturb_each_other(small_house, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(verify.verify, [lambda line: None] * 2)) == [[], []]
+    assert list((tmp_path / "build").iterdir()) == []  # nothing is left behind
 
 
 def test_verify_names_an_edited_product_and_an_edited_notebook(small_house, monkeypatch):
