@@ -18,7 +18,7 @@ $(shell mkdir -p build; find paper_lib data -type f ! -path '*/.*' ! -name '*.py
   cmp -s $(FILES).new $(FILES) || cp $(FILES).new $(FILES))
 
 .DELETE_ON_ERROR:
-.PHONY: help reproduce check test quickstart live verify html lint bench manifest links lock clean
+.PHONY: help reproduce check test quickstart live verify html lint bench manifest links lock lowest clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,17 +61,23 @@ BENCHMARKS := reproduce memory store floor sweep kill throughput
 bench: $(VENV)/.full ## measure speed, memory and safety against named references (1.5 hours on 2 cores)
 	@for name in $(BENCHMARKS); do echo "# $$name" && $(PY) benchmarks/$$name.py || exit 1; done
 
-manifest: $(VENV)/.light ## accept a change under data/: write its hashes anew
+manifest: $(VENV)/.light ## accept a change under data/: rewrite its hashes
 	@$(PY) -m paper_lib manifest
 
 links: $(VENV)/.light ## carry the repository's address from pyproject.toml into badges and clone commands
 	@$(PY) -m paper_lib links
 
-lock: ## resolve pyproject.toml anew into requirements.lock
+lock: ## resolve pyproject.toml into requirements.lock
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet 'torch==$(TORCH)'
 	build/lock/bin/python -m pip install --quiet '.[live,cluster,train,test]' 'setuptools>=77'
 	build/lock/bin/python -m pip freeze --all --exclude paper-lib --exclude pip | sed 's/^\(torch==.*\)+.*/\1/' > requirements.lock
+
+lowest: ## check that the oldest versions that pyproject.toml allows give the same numbers
+	rm -rf build/lowest && $(PYTHON) -m venv build/lowest
+	sed -n '/^dependencies/,/^]/s/^ *"\(.*\)>=\(.*\)",$$/\1==\2/p' pyproject.toml > build/lowest/constraints.txt
+	build/lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint build/lowest/constraints.txt --editable .
+	build/lowest/bin/python -W ignore -m paper_lib verify --no-decode
 
 clean: ## delete working files; the environment in .venv stays
 	rm -rf build
