@@ -150,9 +150,13 @@ def test_the_readmes_python_runs_and_transformers_alone_reads_the_file(tmp_path)
     assert lines[1:] == ["The rain had stopped."] * 2
 
 
-def test_threads_wait_passively_unless_the_user_says_otherwise():
-    code = "import paper_lib.live.lm, os; print(os.environ['OMP_WAIT_POLICY'])"
-    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
-        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
-        result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert result.stdout.strip() == expected
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "PASSIVE 2000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"), ({"GOMP_SPINCOUNT": "9"}, "None 9")],
+)
+def test_threads_wait_for_each_other_briefly_unless_the_user_says_otherwise(given, expected):
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    code = f"import paper_lib.live.lm, os; print(*map(os.environ.get, {names}))"
+    environment = {name: value for name, value in os.environ.items() if name not in names} | given
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.stdout.strip() == expected
