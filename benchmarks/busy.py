@@ -23,7 +23,7 @@ LENGTH = 32  # tokens
 
 
 def run_steps(seconds: float) -> None:
-    """Load the model, say that it is ready, wait for a line, then optimise; print token-steps per second."""
+    """Load the model, say so, wait for a line, then optimise; print token-steps per second."""
     # torch comes through this library, which asks OpenMP before it is imported.
     from paper_lib.live.cost import time_step
     from paper_lib.live.goals import GOALS
@@ -41,7 +41,7 @@ def run_steps(seconds: float) -> None:
 
 
 def measure_speeds(n_runs: int, n_loops: int, waiting: str, seconds: float) -> float:
-    """Return the mean token-steps per second of ``n_runs`` runs at once, beside ``n_loops`` processes that only count."""
+    """Return mean token-steps per second of ``n_runs`` runs at once, beside ``n_loops`` processes that only count."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n_loops)]
     command = [sys.executable, __file__, "--seconds", str(seconds), "--only-run"]
     environment = {k: v for k, v in os.environ.items() if k not in SETTINGS} | WAITING[waiting]
@@ -66,7 +66,8 @@ def main(
 ) -> None:
     """Print what each way of waiting keeps, relative to spinning alone: medians, with the least and the most."""
     if only_run:
-        return run_steps(seconds)
+        run_steps(seconds)
+        return
     company = {"alone": (1, 0), "beside a process that counts": (1, 1), "two runs, each": (2, 0)}
     kept = {}
     for _ in range(n_repeats):

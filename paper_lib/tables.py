@@ -47,6 +47,11 @@ def format_interval(value, low, high) -> str:
     )
 
 
+def format_intervals(frame: pd.DataFrame, value: str, low: str, high: str) -> list[str]:
+    """Return ``format_interval`` of three columns of ``frame``, row by row."""
+    return [format_interval(*row) for row in frame[[value, low, high]].itertuples(index=False)]
+
+
 def to_markdown(frame: pd.DataFrame) -> str:
     """Return ``frame`` as a Markdown table: formatted numbers, numeric columns to the right."""
     return _tabulate(frame, "pipe")

@@ -49,6 +49,11 @@ def test_empty_table_is_refused_and_nothing_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_intervals_are_a_column_of_text():
+    frame = pd.DataFrame({"b": [1.5, 2.0], "lo": [1.25, None], "hi": [1.75, None]})
+    assert tables.format_intervals(frame, "b", "lo", "hi") == ["1.50 [1.25, 1.75]", "2.00"]
+
+
 def test_a_bar_in_a_label_stays_in_its_cell():
     first, _, row = tables.to_markdown(pd.DataFrame({"label": ["a|b"], "n": [1]})).splitlines()
     assert row.replace("\\|", "").count("|") == first.count("|") == 3

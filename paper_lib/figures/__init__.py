@@ -5,6 +5,7 @@ from .clouds import length_norm, plot_against_theory, plot_entropy
 from .curves import LiveCurves, count_vectors
 from .lines import plot_scaling, plot_shares
 from .marks import entropy_key, family_key, on_white, origin_key, proof_key
+from .panels import make_panels
 from .style import (
     FAMILY_COLOURS,
     FAMILY_MARKERS,
@@ -32,6 +33,7 @@ __all__ = [
     "entropy_key",
     "family_key",
     "length_norm",
+    "make_panels",
     "on_white",
     "origin_key",
     "plot_against_theory",

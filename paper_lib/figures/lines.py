@@ -42,13 +42,14 @@ def plot_scaling(data: pd.DataFrame, *, x: str, y: str, low=None, high=None, hue
 def plot_shares(data: pd.DataFrame, *, x: str = "length", y: str, hue: str, ax):
     """Draw a share (0 to 1) over text length, one line per ``hue``, labelled for a legend.
 
-    Marks shrink from line to line, so that lines that coincide are seen to.
+    Marks shrink from line to line, so that lines that coincide are seen to; the fifth is dashed as the first is solid.
     """
     check_data(data, [x, y, hue], ax)
-    sizes = (7.5, 5, 3.5, 2.5)
-    for (label, group), style, size in zip(data.groupby(hue, sort=False), SERIES_STYLES, sizes, strict=False):
+    sizes, dashes = (7.5, 5, 3.5, 2.5), ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
+    looks = itertools.cycle(itertools.product(dashes, zip(SERIES_STYLES, sizes, strict=True)))
+    for (label, group), (dash, (style, size)) in zip(data.groupby(hue, sort=False), looks, strict=False):
         group = group.sort_values(x)
-        line = mark_style(style, group["origin"].iloc[0], size=size) | {"linestyle": "-", "linewidth": 1.1}
+        line = mark_style(style, group["origin"].iloc[0], size=size) | {"linestyle": dash, "linewidth": 1.1}
         ax.plot(group[x], group[y], label=label, **line)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(FixedLocator(sorted(data[x].unique())))

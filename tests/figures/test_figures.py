@@ -100,6 +100,26 @@ def test_scaling_draws_proportionality_from_the_first_point(ax):
     assert list(ax.lines[1].get_ydata()) == [10, 18, 60]
 
 
+def test_shares_draw_every_line_and_tell_them_apart(rows, ax):
+    lines = pd.concat([rows.assign(name=f"curve {i}") for i in range(6)])
+    figures.plot_shares(lines, y="value", hue="name", ax=ax)
+    assert [line.get_label() for line in ax.lines] == [f"curve {i}" for i in range(6)]
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 6
+
+
+@pytest.mark.parametrize(("n_panels", "n_rows"), [(1, 1), (2, 1), (3, 2)])
+def test_panels_fill_a_grid_and_leave_no_empty_axes(n_panels, n_rows):
+    figure, axes = figures.make_panels(n_panels, height_inches=2)
+    assert len(axes) == n_panels
+    assert tuple(figure.get_size_inches()) == (figures.TEXT_WIDTH_INCHES, 2 * n_rows)
+    assert sum(ax.axison for ax in figure.axes) == n_panels
+
+
+def test_no_panels_are_refused():
+    with pytest.raises(InputError, match="no panel to draw"):
+        figures.make_panels(0, height_inches=2)
+
+
 def test_theory_lines_are_shares_of_the_theory(rows, ax):
     figures.plot_against_theory(rows, x="high", y="value", ax=ax, shares=(0.2,))
     (zero, edge), (start, end) = ax.lines[0].get_xdata(), ax.lines[0].get_ydata()

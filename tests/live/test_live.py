@@ -126,7 +126,7 @@ MEASURED_IN = {
     "01_decoding_capacity": "table_capacity",
     "02_entropy_cutoff": "table_entropy_test",
     "03_scaling_vectors": "table_scaling_exponents",
-    "04_capacity_utilization": "table_utilisation",
+    "04_capacity_utilisation": "table_utilisation",
 }
 
 
