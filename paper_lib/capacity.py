@@ -43,6 +43,7 @@ CASE_COLUMNS = [
 ]
 GROUP_COLUMNS = ["origin", "model", "source", "n_mem", "protocol"]
 CONVENTIONS = ("paper", "exact", "sums")
+CRITERIA = {"paper": f"mean_tf_accuracy>={SOLVED_ACCURACY}", "exact": "free_greedy_decoding"}
 
 
 # --- numbers -------------------------------------------------------------------------------------------------------

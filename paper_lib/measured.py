@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from .capacity import (
+    CRITERIA,
     GROUP_COLUMNS,
     compute_exact_capacity,
     compute_gains,
@@ -27,7 +28,6 @@ from .stats import Interval, bootstrap_clusters, weighted_mean
 
 FACTS = ["name", "family", "d_model", "vocab_size", "vector_bytes"]
 SETTINGS = ["weights", "stopping", "dtype", "autocast", "storage", "seed"]  # and optimiser_*
-CRITERIA = {"paper": "mean_tf_accuracy>=0.99", "exact": "free_greedy_decoding"}
 
 
 def load_cases(data: Path = DATA) -> pd.DataFrame:

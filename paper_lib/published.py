@@ -8,7 +8,7 @@ import math
 
 import pandas as pd
 
-from .capacity import CASE_COLUMNS, GROUP_COLUMNS, compute_gains, decoding_capacity, nats_to_bits
+from .capacity import CASE_COLUMNS, CRITERIA, GROUP_COLUMNS, compute_gains, decoding_capacity, nats_to_bits
 from .errors import InputError, unknown_name
 from .paths import PUBLISHED
 from .reproduce.manifest import list_files, read_csv
@@ -194,7 +194,7 @@ def compute_capacity_table(points, printed, length_means, models) -> pd.DataFram
         decided, capacities["decoding_capacity_tokens"]
     )
     capacities["criterion"] = capacities["source"].map(
-        lambda s: "longest_solved_text" if s == "random" else "mean_tf_accuracy>=0.99"
+        lambda source: "longest_solved_text" if source == "random" else CRITERIA["paper"]
     )
     gains = [f"info_gain_nats_{part}" for part in ("mean", "std")]
 

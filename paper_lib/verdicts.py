@@ -44,6 +44,11 @@ def claim(statement: str, holds: bool | np.bool_, evidence: str) -> dict:
     return {"quantity": statement, "here": evidence, "verdict": "agree" if holds else "disagree"}
 
 
+def contains(frame: pd.DataFrame, interval: str, value: float) -> pd.Series:
+    """Return, row by row, whether the interval ``<interval>_low`` to ``<interval>_high`` holds ``value``."""
+    return (frame[f"{interval}_low"] <= value) & (frame[f"{interval}_high"] >= value)
+
+
 def save_verdict(rows: list[dict], name: str, out_dir: str | Path = FIGURES) -> Markdown:
     """Save the table that ends a notebook: its numbers against the published ones (see ``compare`` and ``claim``)."""
     columns = ["quantity", "unit", "published", "here", "largest difference", "tolerance", "verdict"]

@@ -57,6 +57,12 @@ def test_live_knows_no_figures_and_no_notebooks(module):
         assert not {name for name in names if name.split("/")[0] in {"figures", "reproduce", "matplotlib", "papermill"}}
 
 
+def test_an_analysis_draws_nothing(module):
+    if module.startswith("analyses/"):
+        names = read_imports(MODULES[module])
+        assert not {name for name in names if name.split("/")[0] in {"figures", "reproduce", "matplotlib", "papermill"}}
+
+
 @pytest.mark.parametrize("module", ["capacity", "stats"])
 def test_the_mathematics_reads_and_writes_nothing(module):
     calls = [node.func for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.Call)]
@@ -111,7 +117,7 @@ def test_no_function_is_longer_than_a_screen(module):
 
 def test_every_room_and_registry_of_the_document_is_there():
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`(?:paper_lib/)?((?:live|figures|reproduce)/[a-z_]*(?:\.py)?)`", text))
+    named = set(re.findall(r"`(?:paper_lib/)?((?:live|figures|reproduce|analyses)/[a-z_]*(?:\.py)?)`", text))
     assert named
     for name in named:
         assert (LIBRARY / name).exists(), name

@@ -1,4 +1,4 @@
-"""Tables: one number format, whole files, verdicts that can disagree."""
+"""Tables: one number format, whole files."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper_lib import files, paths, tables, verdicts
+from paper_lib import files, paths, tables
 from paper_lib.errors import InputError
 
 
@@ -93,33 +93,3 @@ def test_a_write_that_dies_leaves_the_old_file_and_no_litter(tmp_path, monkeypat
         files.write_text(path, "new\n")
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
     assert path.read_text() == "old\n"
-
-
-def test_verdict_agrees_within_the_tolerance_only():
-    assert verdicts.compare("x", 1.0, 1.04, tolerance=0.05)["verdict"] == "agree"
-    assert verdicts.compare("x", 1.0, 1.06, tolerance=0.05)["verdict"] == "disagree"
-    assert verdicts.compare("x", 1.0, math.nan, tolerance=0.05)["verdict"] == "disagree"
-
-
-def test_rounding_noise_is_no_difference():
-    assert verdicts.compare("x", [1.0], [1.0 + 1.3e-8], tolerance=1e-5)["largest difference"] == 0
-
-
-def test_verdict_on_lists_says_whose_number_disagrees():
-    row = verdicts.compare("x", [1, 2, 3], [1, 2.5, 3], tolerance=0.1, names=["a", "b", "c"])
-    assert row["verdict"] == "disagree (1 of 3: b)"
-    assert row["largest difference"] == 0.5
-
-
-def test_verdict_needs_pairs():
-    with pytest.raises(InputError, match="pair them"):
-        verdicts.compare("x", [1, 2], [1], tolerance=1)
-    with pytest.raises(InputError, match="pair them"):
-        verdicts.compare("x", [], [], tolerance=1)
-
-
-def test_saved_verdict_shows_disagreement(tmp_path):
-    rows = [verdicts.compare("x", 1, 2, tolerance=0.1), verdicts.claim("all is well", False, "it is not")]
-    shown = verdicts.save_verdict(rows, "table_verdict", tmp_path).data
-    assert shown.count("disagree") == 2
-    assert pd.read_csv(tmp_path / "table_verdict.csv")["verdict"].tolist() == ["disagree", "disagree"]

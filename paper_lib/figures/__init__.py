@@ -1,9 +1,9 @@
 """Figures: every plot takes a tidy frame and column names, draws on the axes it is given and returns them."""
 
 from .bars import plot_bars, plot_intervals, plot_landscape, plot_paired_bars
-from .clouds import length_norm, plot_against_theory, plot_entropy
+from .clouds import add_length_bar, label_points, length_norm, mark_limit, plot_against_theory, plot_entropy
 from .curves import LiveCurves, count_vectors
-from .lines import plot_scaling, plot_shares
+from .lines import plot_context, plot_scaling, plot_shares
 from .marks import entropy_key, family_key, on_white, origin_key, proof_key
 from .panels import make_panels
 from .style import (
@@ -29,15 +29,19 @@ __all__ = [
     "TEXT_WIDTH_INCHES",
     "UNIT_SLOPE",
     "LiveCurves",
+    "add_length_bar",
     "count_vectors",
     "entropy_key",
     "family_key",
+    "label_points",
     "length_norm",
     "make_panels",
+    "mark_limit",
     "on_white",
     "origin_key",
     "plot_against_theory",
     "plot_bars",
+    "plot_context",
     "plot_entropy",
     "plot_intervals",
     "plot_landscape",

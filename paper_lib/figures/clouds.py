@@ -2,11 +2,12 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from .marks import check_data, family_style, find_family, mark_style
-from .style import GREY, LENGTH_COLOURS, SHORTEST_COLOURED_TOKENS
+from .marks import check_data, family_style, find_family, mark_style, on_white
+from .style import GREY, HIGHEST, LENGTH_COLOURS, SHORTEST_COLOURED_TOKENS, THOUSANDS, UNIT_SLOPE
 
 
 def plot_entropy(data: pd.DataFrame, *, x: str, y: str, hue: str = "length", ax, norm=None, unit_nats: float = 1000):
@@ -38,6 +39,43 @@ def length_norm(data: pd.DataFrame, shortest_tokens: int = SHORTEST_COLOURED_TOK
     """
     lengths = data["length"].dropna().astype(float)
     return LogNorm(max(lengths.min(), shortest_tokens), lengths.max(), clip=True)
+
+
+def mark_limit(ax, *, b: float, highest_solved: float, edge: float, label: str):
+    """Draw the paper's reading of an entropy panel: y = x - b up to x = ``edge``, and the highest solved point.
+
+    All in nats. ``label`` and b are written into the corner.
+    """
+    ax.plot([b, edge], [0, edge - b], zorder=4, **UNIT_SLOPE)
+    ax.axhline(highest_solved, zorder=4, **HIGHEST)
+    ax.text(0.04, 0.97, f"{label}\nb = {b:,.1f}", transform=ax.transAxes, va="top", zorder=5)
+    return ax
+
+
+def add_length_bar(figure, norm: LogNorm, ticks, **options):
+    """Add the colour bar of ``length_norm`` beside all panels of ``figure``, with ``ticks`` in tokens; return it."""
+    scale = ScalarMappable(norm, LENGTH_COLOURS)
+    bar = figure.colorbar(scale, ax=figure.axes, label="length (tokens)", pad=0.02, **options)
+    bar.set_ticks(ticks, labels=[THOUSANDS(length) for length in ticks])
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    return bar
+
+
+def label_points(data: pd.DataFrame, *, x: str, y: str, label: str = "name", offsets: dict, ax):
+    """Write its ``label`` beside each point that ``offsets`` names: (right, up) in points, leftward if negative."""
+    check_data(data, [x, y, label], ax)
+    for row in data[data[label].isin(offsets)].itertuples():
+        right, up = offsets[getattr(row, label)]
+        ax.annotate(
+            getattr(row, label),
+            (getattr(row, x), getattr(row, y)),
+            xytext=(right, up),
+            textcoords="offset points",
+            ha="left" if right > 0 else "right",
+            va="center",
+            **on_white(),
+        )
+    return ax
 
 
 def plot_against_theory(data: pd.DataFrame, *, x: str, y: str, hue: str = "family", ax, shares=(0.1, 0.2, 0.3)):

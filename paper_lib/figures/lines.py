@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter
 
@@ -55,4 +56,29 @@ def plot_shares(data: pd.DataFrame, *, x: str = "length", y: str, hue: str, ax):
     ax.xaxis.set_major_locator(FixedLocator(sorted(data[x].unique())))
     ax.xaxis.set_major_formatter(THOUSANDS)
     ax.set_ylim(-0.04, 1.04)
+    return ax
+
+
+def plot_context(data: pd.DataFrame, *, x: str, y: str, with_vector: str, hue: str = "name", nudges: dict, ax):
+    """Draw the share ``y`` of cross-entropy that ``x`` tokens of context leave, one line per ``hue``.
+
+    The mark apart on the right is ``with_vector``, what one vector leaves. ``nudges`` moves names up (points), off each
+    other.
+    """
+    check_data(data, [x, y, with_vector, hue, "family"], ax)
+    exponents = np.log2(data[x])
+    ticks = range(int(exponents.min()), int(exponents.max()) + 1)
+    apart = ticks[-1] + 2
+    for (name, family, origin), line in data.groupby([hue, "family", "origin"], sort=False):
+        fill = {} if origin == "published" else {"markerfacecolor": "white"}
+        style = family_style(find_family(family)) | {"markersize": 3.5} | fill
+        ax.plot(np.log2(line[x]), line[y], **style)
+        ax.plot(apart, line[with_vector].iloc[0], **style)
+        place = (np.log2(line[x].iloc[0]), line[y].iloc[0])
+        up = nudges.get(name, 0)
+        ax.annotate(name, place, xytext=(-5, up), textcoords="offset points", ha="right", va="center")
+    named = [f"{2**exponent:,}" if place % 2 == 0 else "" for place, exponent in enumerate(ticks)]
+    ax.set_xticks([*ticks, apart], [*named, "one\nvector"])
+    ax.set_xlim(ticks[0] - 3.6, apart + 0.7)
+    ax.set_ylim(0, 1.05)
     return ax

@@ -45,6 +45,9 @@ PLOTS = {
     "shares": lambda data, ax: figures.plot_shares(data, y="value", hue="name", ax=ax),
     "against_theory": lambda data, ax: figures.plot_against_theory(data, x="high", y="value", ax=ax),
     "paired_bars": lambda data, ax: figures.plot_paired_bars(data, x="value", ax=ax),
+    "context": lambda data, ax: figures.plot_context(
+        data, x="n_mem", y="value", with_vector="low", nudges={"ours": 3}, ax=ax
+    ),
     "landscape": lambda data, ax: figures.plot_landscape(data, x="value", x_high="none", y="name", ax=ax),
 }
 
@@ -133,6 +136,26 @@ def test_entropy_ticks_count_thousands(rows, ax):
     labels = [label.get_text() for label in ax.get_xticklabels()]
     assert {"1", "2", "4"} & set(labels)
     assert max(float(label) for label in labels) < 10
+
+
+def test_a_limit_is_drawn_from_b_to_the_edge_and_written_beside_its_label(ax):
+    figures.mark_limit(ax, b=1500, highest_solved=80, edge=4000, label="M")
+    unit_slope, highest = ax.lines
+    assert list(zip(*unit_slope.get_data(), strict=True)) == [(1500, 0), (4000, 2500)]
+    assert set(highest.get_ydata()) == {80}
+    assert ax.texts[0].get_text() == "M\nb = 1,500.0"
+
+
+def test_the_length_bar_has_the_given_ticks(rows, ax):
+    norm = figures.length_norm(pd.DataFrame({"length": [8, 2048]}), shortest_tokens=1)
+    bar = figures.add_length_bar(ax.figure, norm, [8, 2048])
+    assert [label.get_text() for label in bar.ax.get_yticklabels()] == ["8", "2,048"]
+
+
+def test_only_named_points_are_labelled_on_the_side_asked_for(rows, ax):
+    figures.label_points(rows, x="value", y="high", offsets={rows["name"][1]: (-5, 2)}, ax=ax)
+    (text,) = ax.texts
+    assert (text.get_text(), text.get_ha()) == (rows["name"][1], "right")
 
 
 def test_missing_bar_is_said_in_words(rows, ax):

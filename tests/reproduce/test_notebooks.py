@@ -66,6 +66,11 @@ def test_cells_come_in_the_fixed_order(notebook):
     assert notebook.cells[-2].source == "## Verdict"
 
 
+def test_no_cell_is_longer_than_half_a_screen(notebook):
+    for cell in notebook.cells:
+        assert cell.cell_type != "code" or len(cell.source.splitlines()) <= 26, cell.id
+
+
 def test_set_up_is_the_same_everywhere():
     sources = {notebooks.read_notebook(path).cells[1].source for path in ALL}
     assert len(sources) == 1

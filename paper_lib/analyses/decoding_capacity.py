@@ -1,0 +1,87 @@
+"""Notebook 01: how many tokens fit into one vector (Figure 1, Tables 1 and 3)."""
+
+import pandas as pd
+
+from ..published import COMPLETE_RANDOM_PANELS
+from ..tables import format_mean_std
+from ..verdicts import compare
+
+SOURCE_TITLES = {"pg19": "PG-19", "fanfics": "Fanfics", "random": "Random words"}
+PRINTED_TOLERANCE_NATS = {1: 0.05, 6: 2e-4}  # by decimals printed; the points themselves were rounded
+
+
+def arrange_cells(capacity: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """Return Table 3: a row per model, a column per source, each cell "capacity / token gain / information gain".
+
+    ``capacity`` holds the rows of one convention (see ``published.compute_capacity_table``) with the models' ``name``.
+    Capacity and token gain in tokens, information gain in nats; gains as mean ± standard deviation.
+    """
+    cells = capacity.assign(
+        cell=[
+            f"{row.decoding_capacity_tokens} / {format_mean_std(row.token_gain_mean, row.token_gain_std)} / "
+            f"{format_mean_std(row.info_gain_nats_mean, row.info_gain_nats_std)}"
+            for row in capacity.itertuples()
+        ]
+    )
+    wide = cells.pivot(index="name", columns="source", values="cell").reindex(models["name"])
+    wide = wide.rename(columns=SOURCE_TITLES).reindex(columns=list(SOURCE_TITLES.values()))
+    return wide.rename_axis(columns=None).reset_index(names="model")
+
+
+def judge(printed: pd.DataFrame, capacity: pd.DataFrame, models: pd.DataFrame) -> list[dict]:
+    """Return the verdict: gains and capacities as printed against those that the authors' points give.
+
+    ``printed`` comes from ``published.load_capacities``, ``capacity`` from ``published.compute_capacity_table``.
+    """
+    computed = capacity[capacity["convention"] == "paper"]
+    pairs = printed.merge(computed, on=["model", "source", "n_mem"], suffixes=("_printed", ""))
+    pairs = pairs.join(models.set_index("model")["name"], on="model")
+    books = pairs[(pairs["source"] == "pg19") & (pairs["n_mem"] == 1)]
+    random = pairs[(pairs["source"] == "random") & pairs["model"].isin(COMPLETE_RANDOM_PANELS)]
+    verdict = [*_compare_gains(books, "PG-19"), *_compare_gains(random, "random words")]
+    decided = pairs[pairs["capacity_how"] == "recomputed"]
+    if len(decided):
+        verdict.append(
+            compare_capacities(
+                decided, decided["decoding_capacity_tokens_printed"], decided["decoding_capacity_tokens"]
+            )
+        )
+    for row in books[books["model"] == "meta-llama/Meta-Llama-3.1-8B"].itertuples():
+        verdict.append(compare_bytes_ratio(row.text_bytes_per_vector / row.vector_bytes))
+    return verdict
+
+
+def compare_capacities(runs: pd.DataFrame, printed, recomputed) -> dict:
+    """Return the row on capacities in tokens; ``runs`` has the ``name`` and ``n_mem`` of each pair."""
+    return compare(
+        "decoding capacity, wherever accuracies per length decide it",
+        printed,
+        recomputed,
+        tolerance=0,
+        unit="tokens",
+        names=runs["name"] + " x" + runs["n_mem"].astype(str),
+    )
+
+
+def compare_bytes_ratio(ratio: float) -> dict:
+    """Return the row on the bytes of text that one byte of Llama-3.1-8B's vector holds."""
+    return compare("text bytes / vector bytes, Llama-3.1-8B (reply to issue 2)", 0.8, ratio, tolerance=0.05)
+
+
+def _compare_gains(pairs, what):
+    rows = []
+    for decimals, tolerance in PRINTED_TOLERANCE_NATS.items():
+        group = pairs[pairs["decimals"] == decimals]
+        for part in ("mean", "std") if len(group) else ():
+            gain = f"info_gain_nats_{part}"
+            rows.append(
+                compare(
+                    f"information gain, {what}, {part}, where printed to {decimals} decimal{'s' * (decimals > 1)}",
+                    group[f"{gain}_printed"],
+                    group[gain],
+                    tolerance=tolerance,
+                    unit="nats",
+                    names=group["name"],
+                )
+            )
+    return rows
