@@ -1,4 +1,4 @@
-"""A sweep killed again and again, finished by two writers at once, against the same sweep left in peace.
+"""A sweep killed again and again, finished by two writers at once, against the same sweep left undisturbed.
 
 Each process is stopped, asked what it is doing, and killed with SIGKILL: mostly a random moment after it has stored
 something new, now and then while it starts or writes. The next one goes on in the middle of the cases. At the end
@@ -81,7 +81,7 @@ def start(sweep: Sweep, root: Path):
         def cramming(_):
             phase.value = PHASES.index("cramming")
 
-        run_sweep(sweep, WatchedStore(sweep.name, root, phase), on_plan=cramming, save_every_seconds=0.02)
+        run_sweep(sweep, WatchedStore(sweep.name, root, phase), on_start=cramming, save_every_seconds=0.02)
 
     process = FORK.Process(target=work)
     process.start()
@@ -117,7 +117,7 @@ def count_halfway(folder: Path) -> int:
 
 
 def compare(sweep: Sweep, root: Path, straight: Path) -> dict:
-    """Return how the killed sweep differs from the one left in peace."""
+    """Return how the killed sweep differs from the one left undisturbed."""
     killed, peaceful = Store(sweep.name, root), Store(sweep.name, straight)
     worst, n_exact, worst_vector = 0.0, 0, 0.0
     for key in set(killed) & set(peaceful):
@@ -137,7 +137,7 @@ def compare(sweep: Sweep, root: Path, straight: Path) -> dict:
         "left halfway": count_halfway(killed.folder),
         "other exactness": n_exact,
         "exact": exact[0],
-        "exact in peace": exact[1],
+        "exact undisturbed": exact[1],
         "fields off by": worst,
         "vectors off by": worst_vector,
     }
@@ -162,7 +162,7 @@ def kill_and_continue(n_kills: int, dtype: str, seed: int = 0) -> dict:
         for process in finishers:
             process.join()
         if any(process.exitcode for process in finishers):
-            raise RuntimeError("a process that was left in peace failed")
+            raise RuntimeError("a process that was left undisturbed failed")
         kills = {"weights": dtype, "kills": n_kills} | {f"while {phase}": phases[phase] for phase in PHASES}
         kills["resumed"] = n_resumed
         stored = {"cases": 8 * n_kills, "stored": len(list(Store(sweep.name, root))), "by two writers": n_left}

@@ -24,7 +24,7 @@ def take_a_step(way: str, batch_size: int) -> dict:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from paper_lib.live.lm import freeze_lm
+    from paper_lib.live.lm import prepare_lm
     from paper_lib.live.measure import measure
     from paper_lib.live.protocols import find_protocol
     from paper_lib.live.rows import Case, draw_start
@@ -34,7 +34,7 @@ def take_a_step(way: str, batch_size: int) -> dict:
         vocab_size=VOCAB_SIZE, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1,
         max_position_embeddings=2048, initializer_range=0.25, tie_word_embeddings=True,
     )  # fmt: skip
-    lm = freeze_lm(LlamaForCausalLM(config), fingerprint="benchmark")
+    lm = prepare_lm(LlamaForCausalLM(config), fingerprint="benchmark")
     ids = torch.randint(VOCAB_SIZE, (batch_size, LENGTH_TOKENS))
     protocol = find_protocol("strict")
     start = [draw_start(lm, protocol, Case(str(number), row))["vectors"] for number, row in enumerate(ids)]

@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig
 
-from paper_lib.live.lm import FrozenLM, freeze_lm
+from paper_lib.live.lm import FrozenLM, prepare_lm
 from paper_lib.live.load import load_lm
 
 SHIPPED = "data/models/novels-5m"
@@ -29,7 +29,7 @@ def make_lm(name: str, device: str = "cpu", autocast: str | None = None) -> Froz
     torch.manual_seed(0)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(CONFIGS[name], dtype=torch.float32)
-    lm = freeze_lm(model.to(device), fingerprint=f"random {name}")
+    lm = prepare_lm(model.to(device), fingerprint=f"random {name}")
     return dataclasses.replace(lm, autocast=getattr(torch, autocast) if autocast else None)
 
 

@@ -42,9 +42,9 @@ def execute(
 
 @app.command()
 def verify(
-    decode: Annotated[bool, typer.Option(help="Decode every frozen vector too; this part needs torch.")] = True,
+    decode: Annotated[bool, typer.Option(help="Also decode every frozen vector (needs torch).")] = True,
 ) -> None:
-    """Check the data's hashes, recompute every figure, table and notebook, decode every vector, and compare."""
+    """Check the data's hashes, recompute every product, decode every frozen vector, and report what differs."""
     from .reproduce.verify import verify
 
     def report(line):
@@ -73,7 +73,7 @@ def run(
     num_cpus: Annotated[float, typer.Option(min=0, help="CPU cores of each Ray task.")] = 1,
     num_gpus: Annotated[float | None, typer.Option(min=0, help="GPUs of each Ray task; by default one if any.")] = None,
 ) -> None:
-    """Run the cases of a sweep that are not stored yet; stop it at any time and run it again to go on."""
+    """Run the cases of a sweep that are not stored yet. Stop it at any time; run it again to continue."""
     from .config import load_sweep
     from .store import Store
 
@@ -87,7 +87,7 @@ def run(
             settings,
             Store(settings.name),
             **where,
-            on_plan=progress.plan,
+            on_start=progress.start,
             on_step=progress.step,
             on_case=progress.finish,
         )
@@ -99,10 +99,10 @@ def run(
 def plan(
     sweep: Annotated[Path, typer.Argument(help="A sweep file.")],
     device: Annotated[
-        str, typer.Option(help="measure, cpu, cuda: timed here; a100, h100, h200: at its stated rate.")
+        str, typer.Option(help="measure, cpu, cuda: timed here; a100, h100, h200: from the stated rate.")
     ] = "measure",
 ) -> None:
-    """Say what the cases not stored yet will cost: token-steps, FLOPs, hours, memory; less where cases stop early."""
+    """Estimate the cost of the cases still to run, in token-steps, FLOPs, hours and memory; early stops cost less."""
     from .config import load_sweep
     from .store import Store
     from .tables import to_markdown
@@ -128,23 +128,23 @@ def plan(
 
 @app.command()
 def status(name: Annotated[str, typer.Argument(help="The name of a sweep.")]) -> None:
-    """Count the stored cases of a sweep by protocol, vectors, length and why each ended."""
+    """Count the stored cases of a sweep by protocol, vectors, length and reason for ending."""
     from .store import Store
     from .tables import to_markdown
 
     store = Store(name)
     records = store.index()
     if records.empty:
-        raise InputError(f"{relative_to_root(store.folder)} holds no case; run the sweep first")
+        raise InputError(f"no cases in {relative_to_root(store.folder)}; run the sweep first")
     by = ["protocol", "n_mem", "length"]
     print(to_markdown(records.groupby([*by, "ended"]).size().unstack(fill_value=0).reset_index()))
 
 
 @app.command()
 def freeze(name: Annotated[str, typer.Argument(help="The name of a sweep that has run.")]) -> None:
-    """Write the records of a sweep, and the vectors worth keeping, into data/, for everybody to read.
+    """Write a sweep's records, and the vectors worth keeping, into data/ for the notebooks.
 
-    What a GPU found exact is measured again on this CPU first.
+    What a GPU found exact is first decoded again on this CPU.
     """
     from .frozen import freeze
     from .store import Store
@@ -159,16 +159,16 @@ def freeze(name: Annotated[str, typer.Argument(help="The name of a sweep that ha
 @app.command()
 def cram(
     text: Annotated[str, typer.Argument(help="The text, in quotes.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="File for the vectors, .safetensors.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to save the vectors to (.safetensors).")] = None,
     model: Annotated[str, typer.Option(help="A hub id, or a folder in the hub's format.")] = SHIPPED,
     n_mem: Annotated[
-        int | None, typer.Option(min=1, help="Vectors; by default as few of 1, 2, 4, 8, 16 as it takes.")
+        int | None, typer.Option(min=1, help="Number of vectors; by default the fewest of 1, 2, 4, 8, 16 that work.")
     ] = None,
     protocol: Annotated[str, typer.Option(help="strict, kuratov2025, ...")] = "strict",
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.05,
-    max_steps: Annotated[int, typer.Option(min=1, help="Most steps for each number of vectors.")] = 500,
+    max_steps: Annotated[int, typer.Option(min=1, help="Maximum steps for each number of vectors.")] = 500,
 ) -> None:
-    """Cram a text into vectors of a frozen language model, and let the model say it back."""
+    """Cram a text into vectors of a frozen language model, and print what the model decodes from them."""
     with _live("progress").CramProgress(max_steps) as progress:
         memory = _live("cram").cram(
             text, model=model, n_mem=n_mem, protocol=protocol, lr=lr, max_steps=max_steps, on_step=progress.step
@@ -185,9 +185,11 @@ def cram(
 @app.command()
 def decode(
     file: Annotated[Path, typer.Argument(help="A file that cram wrote, one of data/vectors, or the name of a sweep.")],
-    key: Annotated[str | None, typer.Argument(help="Of many cases: the beginning of one key.")] = None,
+    key: Annotated[
+        str | None, typer.Argument(help="For a file with many cases: the first characters of one key.")
+    ] = None,
 ) -> None:
-    """Print the text that vectors decode to; of a file with many cases each text after the beginning of its key."""
+    """Print the text that vectors decode to; for a file with many cases, each text after the start of its key."""
     texts = _live("cram").decode(file, key)
     print(texts if isinstance(texts, str) else "\n".join(f"{name[:12]}  {text}" for name, text in texts.items()))
 
@@ -199,7 +201,7 @@ def train(
     valid: Annotated[Path, typer.Option(help="Folder of texts to measure the loss on.")],
     out: Annotated[Path, typer.Option(help="Folder for the model in the hub's format.")],
 ) -> None:
-    """Train a small language model of your own; a run that was stopped goes on from its last checkpoint."""
+    """Train a small language model of your own; an interrupted run continues from its last checkpoint."""
     trainer = _live("train")
     settings = trainer.load_recipe(recipe)
     measured = trainer.train_model(settings, text, valid, out, BUILD / "train" / settings.name)
@@ -216,7 +218,7 @@ def manifest() -> None:
 
 @app.command()
 def links() -> None:
-    """Carry the repository's address from pyproject.toml into every badge and clone command."""
+    """Copy the repository's address from pyproject.toml into every badge and clone command."""
     from .files import write_text
     from .reproduce.links import repository_url, retarget_links
     from .reproduce.notebooks import find_notebooks
@@ -247,7 +249,7 @@ def _parse_parameters(notebook, pairs):
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator:
-            raise InputError(f"-p {pair}: write NAME=VALUE, with VALUE in JSON")
+            raise InputError(f"-p {pair}: write NAME=VALUE, with VALUE as JSON")
         if isinstance(defaults.get(name), str):
             parameters[name] = value
             continue

@@ -1,4 +1,4 @@
-"""The one exception that users meet: bad input, told in one line together with its fix."""
+"""The one exception that users meet: bad input, explained in one line with its fix."""
 
 import difflib
 import re
@@ -21,7 +21,7 @@ def suggest(name: str, known: list[str]) -> str:
 
 
 def first_sentence(error: BaseException) -> str:
-    """Return what an exception says, in one sentence, led by its class where the words alone would say too little."""
+    """Return an exception's message as one sentence, preceded by its class where the message alone is too short."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
     said = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
     sentence = re.split(r"(?<!\.)\. ", said)[0].rstrip(".,")

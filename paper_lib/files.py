@@ -34,7 +34,7 @@ def read_utf8(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a product whole or not at all, and leave the file alone where it already says the same."""
+    """Write a product whole or not at all, and leave the file alone if it already has the same content."""
     write_bytes(path, text.encode())
 
 

@@ -29,7 +29,7 @@ def freeze(store: Store, data: Path = DATA, *, keep: str = "longest_exact") -> t
     cases = [store.get(key) for key in store]
     name = store.folder.name
     if not cases:
-        raise InputError(f"{store.folder} holds no case; run the sweep first")
+        raise InputError(f"no cases in {store.folder}; run the sweep first")
     for record, _ in cases:
         if record["exact_length_tokens"] and record["ladder_device"] != "cpu":
             raise InputError(
@@ -74,7 +74,7 @@ def load_runs(data: Path = DATA) -> pd.DataFrame:
     cases = pd.concat(frames, ignore_index=True).assign(origin="measured")
     for column, total in (("paper_ce_lm_nats", "ce_lm_nats"), ("paper_ce_mem_nats", "ce_mem_min_nats")):
         cases[column] = paper_cross_entropy(cases[total], cases["n_targets"], cases["length"])
-    # The published criterion looks at the best step, as it was computed there; the ladder measures anew, in fp32.
+    # The published criterion looks at the best step, as it was computed there; the ladder measures again, in fp32.
     cases = cases.rename(columns={"tf_accuracy": "ladder_tf_accuracy"})
     cases["tf_accuracy"] = cases["n_correct_mem"] / cases["n_targets"]
     return cases[CASE_COLUMNS + [column for column in cases.columns if column not in CASE_COLUMNS]]

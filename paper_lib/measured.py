@@ -75,6 +75,34 @@ def compute_by_sweep(compute: Callable[[pd.DataFrame], pd.DataFrame], cases: pd.
     return pd.concat(parts, ignore_index=True).merge(facts, on=["sweep", *GROUP_COLUMNS], how="left")
 
 
+def describe_runs(cases: pd.DataFrame) -> pd.DataFrame:
+    """Return what was run, one row per model, source and number of vectors: counts, lengths, protocols and budget.
+
+    ``clusters`` counts what intervals resample: the books that the texts come from, or the texts themselves.
+    """
+
+    def listed(values):
+        return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in sorted(set(values.dropna())))
+
+    rows = [
+        {
+            "model": name,
+            "parameters (millions)": group["n_parameters"].iloc[0] / 1e6,
+            "width": group["d_model"].iloc[0],
+            "source": source,
+            "vectors": n_mem,
+            "texts": group["text_id"].nunique(),
+            "clusters": group["cluster_id"].nunique(),
+            "lengths (tokens)": listed(group["length"]),
+            "protocols": listed(group["protocol"]),
+            "steps at most": listed(group["optimiser_max_steps"]),
+            "learning rate": listed(group["optimiser_lr"]),
+        }
+        for (name, source, n_mem), group in cases.groupby(["name", "source", "n_mem"], sort=True)
+    ]
+    return pd.DataFrame(rows)
+
+
 def compute_shares(cases: pd.DataFrame) -> pd.DataFrame:
     """Return per sweep, group and length how many texts there were and the shares ``solved`` and ``exact``."""
     by = ["sweep", *GROUP_COLUMNS, "name", "family", "length"]

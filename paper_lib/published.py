@@ -1,7 +1,7 @@
 """The authors' numbers as tidy frames, in the columns that measured runs have, marked ``origin = "published"``.
 
 ``load_*`` reads one file of data/published (checked against the manifest) and computes nothing but units and names.
-Where the numbers come from, and the traps in them, is told in data/README.md.
+data/README.md says where the numbers come from, and what their traps are.
 """
 
 import math

@@ -33,7 +33,7 @@ class Store:
 
     def __init__(self, name: str, root: Path = BUILD / "runs"):
         if not re.fullmatch(NAME, name):
-            raise InputError(f"{name!r} is no name of a sweep; give the `name` in its file")
+            raise InputError(f"{name!r} is not the name of a sweep; give the `name` in its file")
         self.folder = Path(root) / name
 
     def prepare(self) -> None:
@@ -60,7 +60,7 @@ class Store:
             raise InputError(f"{path} is missing; run the sweep again to make it")
         record, vectors = read_case(path, way_out)
         if record["key"] != key:
-            raise InputError(f"{path}: holds another case than its name says; {way_out}")
+            raise InputError(f"{path}: holds a different case from the one it is named after; {way_out}")
         return record, vectors
 
     def put_halfway(self, key: str, state: dict[str, np.ndarray]) -> None:
@@ -135,7 +135,7 @@ def read_case(path: Path, way_out: str) -> tuple[dict, np.ndarray]:
         text, record = metadata["record"], json.loads(metadata["record"])
         recorded = record["vectors_sha256"], metadata["record_sha256"]
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError):
-        raise InputError(f"{path} is damaged, or no file of one case; {way_out}") from None
+        raise InputError(f"{path} is damaged, or not the file of one case; {way_out}") from None
     if recorded != (_hash(vectors), hashlib.sha256(text.encode()).hexdigest()):
         raise InputError(f"{path}: contents do not match their recorded hashes; {way_out}")
     return complete_record(record), vectors
@@ -146,7 +146,7 @@ def find_stored(name: str, key: str) -> Path:
     store = Store(name)
     keys = [stored for stored in store if stored.startswith(key)]
     if len(keys) != 1:
-        raise InputError(f"{len(keys)} cases of {name} begin with {key!r}; give more of one key")
+        raise InputError(f"{len(keys)} cases of {name} start with {key!r}; give more characters of one key")
     return store.path(keys[0])
 
 

@@ -38,9 +38,9 @@ def run(*arguments):
         (["execute", "README.md"], "README.md is not a notebook; restore it"),
         (["execute", N, "-p", "N_MEM=4"], f"unknown parameter of {N} 'N_MEM'; choose from: N_RESAMPLES, SEED"),
         (["execute", N, "-p", "OUT_DIR"], "-p OUT_DIR: write NAME=VALUE"),
-        (["execute", N, "-p", "SEED=x"], f'parameter SEED of {N} is "x"; give a int, such as 0'),
-        (["status", "typo"], f"{BUILD / 'runs' / 'typo'} holds no case"),
-        (["status", "../../x"], "'../../x' is no name of a sweep; give the `name` in its file"),
+        (["execute", N, "-p", "SEED=x"], f'parameter SEED of {N} is "x"; it takes a whole number, such as 0'),
+        (["status", "typo"], "no cases in "),
+        (["status", "../../x"], "'../../x' is not the name of a sweep; give the `name` in its file"),
     ],
 )
 def test_bad_input_is_one_line(arguments, says):
@@ -131,7 +131,7 @@ def test_the_bar_counts_token_steps_and_forgets_those_that_early_stops_save():
         optimiser={"max_steps": 100},
     )  # fmt: skip
     with SweepProgress(sweep) as progress:
-        progress.plan(cases)
+        progress.start(cases)
         assert progress._bar.total == 100 * 4 + 80 * 9
         progress.step(4 * 30)
         progress.finish({"key": "a", "n_steps": 30, "exact": True})

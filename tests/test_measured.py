@@ -50,6 +50,14 @@ def test_a_model_is_named_as_the_paper_names_it_or_by_its_last_part(data):
     assert tuple(names.loc["EleutherAI/pythia-160m"]) == ("Pythia-160M", "Pythia")
 
 
+def test_runs_are_described_by_what_is_in_them(data):
+    cases = measured.load_cases(data).assign(n_parameters=2_500_000, optimiser_max_steps=1000.0, optimiser_lr=math.nan)
+    (row,) = measured.describe_runs(cases).to_dict("records")
+    assert (row["model"], row["parameters (millions)"], row["vectors"], row["texts"]) == ("toy", 2.5, 2, 3)
+    assert (row["clusters"], row["lengths (tokens)"], row["protocols"]) == (2, "4, 8, 16", "strict")
+    assert (row["steps at most"], row["learning rate"]) == ("1000", "")
+
+
 def test_two_sweeps_of_one_thing_stay_apart_and_say_which_they_are(data):
     other = frozen_cases().assign(exact=False, key=lambda f: f["key"] + "x")
     other.to_parquet(data / "runs" / "toy-fast.parquet")

@@ -13,7 +13,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from paper_lib.live.lm import FrozenLM, freeze_lm
+from paper_lib.live.lm import FrozenLM, prepare_lm
 from paper_lib.live.protocols import PROTOCOLS
 from paper_lib.live.rows import Case, draw_start
 
@@ -48,7 +48,7 @@ def make_lm(architecture: str, dtype: torch.dtype = torch.float64, seed: int = 0
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(CONFIGS[architecture], dtype=dtype)
     spread_weights(model)
-    return freeze_lm(model, fingerprint=f"tiny-{architecture}")
+    return prepare_lm(model, fingerprint=f"tiny-{architecture}")
 
 
 @torch.no_grad()

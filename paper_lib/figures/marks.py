@@ -13,7 +13,7 @@ def family_key(families) -> list[Line2D]:
 
 
 def proof_key() -> list[Line2D]:
-    """Return legend handles that tell what each mark of ``plot_landscape`` proves."""
+    """Return legend handles that explain what each mark of ``plot_landscape`` proves."""
     return [make_key(proof, style) for proof, style in PROOF_STYLES.items()]
 
 

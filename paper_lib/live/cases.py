@@ -45,7 +45,7 @@ def list_cases(sweep: Sweep, lm: FrozenLM) -> list[SweepCase]:
     """Return every case of a sweep, shortest first, having checked that each can be run.
 
     Raises InputError, before any work, for a text that is too short, an unknown part, and whatever the protocol's
-    ``check`` refuses: a length that with its vectors exceeds the model's context, say.
+    ``check`` refuses, such as a length that with its vectors exceeds the model's context.
     """
     texts = draw_texts(sweep.texts, sweep.n_texts, sweep.seed if sweep.text_seed is None else sweep.text_seed)
     cases = []

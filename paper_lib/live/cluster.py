@@ -49,7 +49,7 @@ def run_on_ray(
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         num_gpus = int(any(node.get("GPU") for node in nodes)) if num_gpus is None else num_gpus
         n_workers = _count_workers(nodes, num_cpus, num_gpus)
-        # Ray's own retries would begin a share anew, and its records come in another order then; see _collect.
+        # Ray's own retries would begin a share again, and its records come in another order then; see _collect.
         task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=0)(_run_share)
         start = functools.partial(task.remote, sweep, lm.fingerprint, num_gpus, save_every_seconds)
         yield from _collect(start, _divide(cases, n_workers), on_step)
@@ -95,7 +95,7 @@ def _count_workers(nodes, num_cpus, num_gpus):
 
 def _divide(cases, n_workers):
     # Dealt like cards, so that every worker has its share of each group, the longest texts, which take longest, first.
-    # Once and for all: on a GPU every task is a process that loads the model anew.
+    # Once and for all: on a GPU every task is a process that loads the model again.
     cases = sorted(cases, key=lambda case: (-case.n_tokens, case.config.protocol, case.config.n_mem))
     return [cases[worker::n_workers] for worker in range(min(n_workers, len(cases)))]
 

@@ -89,7 +89,7 @@ def cram(
     """
     texts = [text] if isinstance(text, str) else list(text)
     if not texts or not all(texts):
-        raise InputError("there is an empty text; give at least one character")
+        raise InputError("one of the texts is empty; give at least one character")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     lm = load_once(model, device=device) if isinstance(model, str) else model
     optimiser = Optimiser(lr=lr, max_steps=max_steps)
@@ -120,7 +120,7 @@ def decode(path: str | Path, key: str | None = None) -> str | dict[str, str]:
         return decode_text(load_same(record, load_once), record, vectors)
     chosen = {name: case for name, case in frozen.items() if name.startswith(key or "")}
     if key and len(chosen) != 1:
-        raise InputError(f"{len(chosen)} cases of {path} begin with {key!r}; give more of one key")
+        raise InputError(f"{len(chosen)} cases of {path} start with {key!r}; give more characters of one key")
     texts = {name: decode_text(load_same(record, load_once), record, v) for name, (record, v) in chosen.items()}
     return texts[min(texts)] if key else texts
 

@@ -38,7 +38,7 @@ class FrozenLM:
     standard deviation of all input embeddings as the model sees them, ``context_tokens`` the longest input (infinite
     for Mamba), ``start_id`` the token before a text (BOS, else EOS, else none) and ``fingerprint`` says which weights
     these are: the sha256 of the files of a folder, or the commit on the hub. ``autocast`` is the lower precision that
-    matrix products run in, if any. ``plain_head`` tells that logits are a linear function of the last hidden states.
+    matrix products run in, if any. ``plain_head`` is true if logits are a linear function of the last hidden states.
     """
 
     model: PreTrainedModel
@@ -130,7 +130,7 @@ class FrozenLM:
         return torch.cat(said, dim=1)
 
 
-def freeze_lm(
+def prepare_lm(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, fingerprint: str
 ) -> FrozenLM:
     """Return ``model`` as a FrozenLM: eval mode, no gradients to weights, tried out on random input vectors.

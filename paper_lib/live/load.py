@@ -17,7 +17,7 @@ from transformers.utils import cached_file, extract_commit_hash, has_file, loggi
 
 from ..errors import InputError, first_sentence
 from ..paths import ROOT
-from .lm import FrozenLM, freeze_lm
+from .lm import FrozenLM, prepare_lm
 
 CUDA_KERNELS = ("mamba_ssm", "causal_conv1d")
 FINGERPRINTED = ("*.safetensors", "config.json", "tokenizer.json")
@@ -47,7 +47,7 @@ def load_lm(
     autocast: str | None = None,
     device: str = "cpu",
 ) -> FrozenLM:
-    """Load a causal LM from the hub or from a folder in the hub's format, check it and freeze it (``freeze_lm``).
+    """Load a causal LM from the hub or from a folder in the hub's format, check it and prepare it (``prepare_lm``).
 
     ``revision`` is a branch, tag, commit or pull request (``refs/pr/1``) on the hub; the model is then known by its
     commit. ``dtype``, of the weights, is float32, bfloat16, float16 or float64; ``autocast``, of the matrix products,
@@ -67,7 +67,7 @@ def load_lm(
                 model = _load_model(name, getattr(torch, dtype), options).to(device)
                 tokenizer = AutoTokenizer.from_pretrained(name, **options)
         fingerprint = _hash_folder(folder) if in_folder else f"{name}@{commit}"
-        lm = freeze_lm(model, tokenizer, fingerprint=fingerprint)
+        lm = prepare_lm(model, tokenizer, fingerprint=fingerprint)
     except torch.OutOfMemoryError:
         raise InputError(f"{name} in {dtype} does not fit on {device}; use bfloat16 or a smaller model") from None
     return dataclasses.replace(lm, autocast=getattr(torch, autocast) if autocast else None)
@@ -161,7 +161,7 @@ def _load_model(name, dtype, options):
     quantised = _find_quantisation(config)
     if quantised not in (None, "fp8"):
         raise InputError(
-            f"{name} is quantised ({quantised}): its weights are of no dtype that can be asked for, and gradients "
+            f"{name} is quantised ({quantised}): its weights have no dtype to choose, and gradients "
             "through them are not supported; give the model that it was made from"
         )
     if quantised:

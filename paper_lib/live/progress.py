@@ -23,7 +23,7 @@ class SweepProgress:
         if self._bar is not None:
             self._bar.close()
 
-    def plan(self, cases: list) -> None:
+    def start(self, cases: list) -> None:
         """Expect ``cases`` (see cases.SweepCase)."""
         self.n_tokens = {case.key: case.n_tokens for case in cases}
         total = sum(case.n_tokens * (self.max_steps - case.n_steps_done) for case in cases)

@@ -171,7 +171,7 @@ class Finished:
     """What became of a case: its ``vectors`` (row, width), and why its search ``ended``.
 
     ``reached`` (the goal), ``budget`` (max_steps measured), ``patience`` or ``diverged`` (a loss that is not finite;
-    NaN is kept), or whatever a finder of one's own says. The vectors are for the first ``n_active`` targets, by default
+    NaN is kept), or whatever another finder gives. The vectors are for the first ``n_active`` targets, by default
     all.
     ``measured`` are columns of the record that were measured during the search, in its precision: ``n_correct_mem``
     and ``ce_mem_nats`` of ``vectors``, and ``ce_mem_min_nats``, the minimum over all steps; what is not there is taken

@@ -27,20 +27,20 @@ def run_sweep(
     device: str = "cpu",
     run: Callable[..., Iterator[tuple[dict, np.ndarray] | Unfinished]] | None = None,
     save_every_seconds: float = SAVE_EVERY_SECONDS,
-    on_plan: Callable[[list[SweepCase]], None] = lambda cases: None,
+    on_start: Callable[[list[SweepCase]], None] = lambda cases: None,
     on_step: Callable[[int], None] = lambda token_steps: None,
     on_case: Callable[[dict], None] = lambda record: None,
 ) -> int:
-    """Run the cases of a sweep that the store does not have; return how many that were.
+    """Run the cases of a sweep that are not in the store; return how many there were.
 
-    ``run`` takes what ``run_cases`` takes, which it is by default. ``on_plan`` is told which cases there are,
-    ``on_step`` how many token-steps have just been taken (tokens of all rows, vectors included), ``on_case`` each
-    stored record. The state of unfinished cases is stored every ``save_every_seconds``.
+    ``run`` has the signature of ``run_cases``, its default. ``on_start`` receives the cases to run, ``on_step`` the
+    number of token-steps just taken (tokens of all rows, vectors included), ``on_case`` each stored record. The state
+    of unfinished cases is stored every ``save_every_seconds``.
     """
     store.prepare()
     lm = load_lm(**sweep.model.model_dump(), device=device)
     waiting = find_waiting(sweep, lm, store)
-    on_plan(waiting)
+    on_start(waiting)
     for result in (run or run_cases)(sweep, lm, waiting, on_step, save_every_seconds=save_every_seconds):
         if isinstance(result, Unfinished):
             store.put_halfway(result.case.key, {name: values.numpy() for name, values in result.state.items()})

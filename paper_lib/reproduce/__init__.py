@@ -1,1 +1,1 @@
-"""Executing the notebooks, and checking that everything is still what it says."""
+"""Executing the notebooks, and checking that everything is still reproducible."""

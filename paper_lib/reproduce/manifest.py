@@ -60,7 +60,7 @@ def read_bytes(path: Path, data: Path = DATA) -> bytes:
     if hash_bytes(content) != recorded:
         raise InputError(
             f"{shown} and its hash in {MANIFEST_NAME} do not match; "
-            f"restore it with `git checkout {shown}`, or run `make manifest` if the change is meant"
+            f"restore it with `git checkout {shown}`, or run `make manifest` if you meant the change"
         )
     return content
 

@@ -30,6 +30,14 @@ METADATA = {
 }
 EXTENSIONS = {"save_figure": (".pdf", ".png"), "save_table": (".csv", ".tex", ".md")}
 EXTENSIONS["save_verdict"] = EXTENSIONS["save_table"]
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "a mapping",
+}
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,7 @@ def _check_parameters(path, given, defaults):
         if not (fits or (isinstance(default, float) and type(value) is int)):
             raise InputError(
                 f"parameter {name} of {relative_to_root(path)} is {json.dumps(value)}; "
-                f"give a {type(default).__name__}, such as {json.dumps(default)}"
+                f"it takes {KINDS.get(type(default), 'null')}, such as {json.dumps(default)}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Is everything still what it says? Data hashes, then every figure, table and notebook made again and compared."""
+"""Is everything still reproducible? Data hashes first, then every product recomputed and compared."""
 
 import os
 import platform

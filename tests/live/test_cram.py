@@ -80,7 +80,7 @@ def test_shipped_vectors_are_read_by_key_and_all_at_once():
     listed = run("decode", path).stdout
     assert f"{key[:12]}  {text}\n" in listed
     assert listed.count("\n") >= len(texts)
-    with pytest.raises(InputError, match=f"{len(texts)} cases of .* begin with|0 cases of .* begin with"):
+    with pytest.raises(InputError, match=f"{len(texts)} cases of .* start with|0 cases of .* start with"):
         paper_lib.decode(path, "zz")
 
 
@@ -118,7 +118,7 @@ def test_other_weights_are_refused(memory, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["cram", ""], "there is an empty text; give at least one character"),
+        (["cram", ""], "one of the texts is empty; give at least one character"),
         (["cram", "a" * 300, "--n-mem", "1"], "exceeds the model's context of 64 tokens"),
         (["cram", "hi", "--protocol", "lax"], "unknown protocol 'lax'"),
         (["decode", "none.safetensors"], "none.safetensors is missing; give a .safetensors file"),

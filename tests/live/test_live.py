@@ -56,7 +56,7 @@ def test_the_quickstart_takes_more_vectors_for_more_text_and_says_when_it_gives_
 
 
 def test_the_quickstart_says_what_is_wrong_with_an_empty_text():
-    with pytest.raises(InputError, match="InputError: there is an empty text; give at least one character"):
+    with pytest.raises(InputError, match="InputError: one of the texts is empty; give at least one character"):
         notebooks.execute_notebook(QUICKSTART, {"TEXT": ""})
 
 

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from paper_lib.errors import InputError
-from paper_lib.live.lm import Inputs, freeze_lm
+from paper_lib.live.lm import Inputs, prepare_lm
 from paper_lib.live.load import load_lm, load_same
 from paper_lib.paths import ROOT
 from paper_lib.store import Store
@@ -306,7 +306,7 @@ def test_models_that_cannot_generate_from_vectors_decode_all_the_same(architectu
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(WITHOUT_GENERATE[architecture], dtype=torch.float64)
     spread_weights(model)
-    lm, inputs = freeze_lm(model, fingerprint=architecture), torch.randn(2, 3, 16, dtype=torch.float64)
+    lm, inputs = prepare_lm(model, fingerprint=architecture), torch.randn(2, 3, 16, dtype=torch.float64)
     before = inputs.clone()
     said = lm.greedy(inputs, 6, cached=True)
     assert said.shape == (2, 6)
@@ -349,7 +349,7 @@ class NoDoubles(LLAMA):
 )
 def test_a_model_that_cannot_be_run_or_decoded_is_refused_before_any_work(model, dtype, says):
     with pytest.raises(InputError, match=f"{model.__name__} cannot be run from input vectors {says}") as error:
-        freeze_lm(model(CONFIGS["llama"]).to(getattr(torch, dtype)), fingerprint="x")
+        prepare_lm(model(CONFIGS["llama"]).to(getattr(torch, dtype)), fingerprint="x")
     assert "\n" not in str(error.value)
 
 

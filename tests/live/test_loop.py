@@ -12,7 +12,7 @@ from tiny import CONFIGS, make_lm, random_ids, start_vectors
 from paper_lib.config import Optimiser
 from paper_lib.errors import InputError
 from paper_lib.live.goals import GOALS, SAFE_MARGIN, Goal, find_goal
-from paper_lib.live.lm import FrozenLM, Inputs, freeze_lm
+from paper_lib.live.lm import FrozenLM, Inputs, prepare_lm
 from paper_lib.live.loop import optimise
 from paper_lib.live.measure import fill_batch, measure
 from paper_lib.live.proofs import climb_ladder
@@ -235,10 +235,10 @@ def test_free_decoding_is_the_argmax_with_the_cache_or_with_full_forwards(cached
 def test_free_decoding_forgets_the_penalties_that_a_model_comes_with(cached):
     model = make_lm("llama").model
     inputs = torch.randn(1, 1, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    said = freeze_lm(model, fingerprint="x").greedy(inputs, 30, cached=cached)
+    said = prepare_lm(model, fingerprint="x").greedy(inputs, 30, cached=cached)
     assert len(said.unique()) < 30  # it repeats itself
     model.generation_config.repetition_penalty = 10.0
-    assert torch.equal(freeze_lm(model, fingerprint="x").greedy(inputs, 30, cached=cached), said)
+    assert torch.equal(prepare_lm(model, fingerprint="x").greedy(inputs, 30, cached=cached), said)
 
 
 def test_the_strict_rule_stops_at_vectors_that_decode_the_text_freely():

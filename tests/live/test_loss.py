@@ -8,7 +8,7 @@ from tiny import CONFIGS, make_lm, random_ids
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from paper_lib.live import loss
-from paper_lib.live.lm import Inputs, freeze_lm
+from paper_lib.live.lm import Inputs, prepare_lm
 
 
 def naive(hidden, weight, bias, targets):
@@ -54,7 +54,7 @@ def test_a_model_that_caps_its_logits_is_asked_for_all_of_them():
         vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
         intermediate_size=16, head_dim=8, final_logit_softcapping=0.5, bos_token_id=0, eos_token_id=1,
     )  # fmt: skip
-    lm = freeze_lm(Gemma2ForCausalLM(config).double(), fingerprint="capped")
+    lm = prepare_lm(Gemma2ForCausalLM(config).double(), fingerprint="capped")
     assert not lm.plain_head
     ids, inputs = random_ids(2, 3), torch.randn(2, 5, 16, dtype=torch.float64)
     ce = lm.score(Inputs(inputs, torch.tensor([1, 2, 4])), ids).loss

@@ -251,7 +251,7 @@ def test_strict_needs_a_start_token(settings, tmp_path):
 def test_an_unwritable_store_is_refused_before_any_work(settings, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write .*choose another place"):
-        run_sweep(config.Sweep(**settings), Store("tiny", tmp_path / "file"), on_plan=pytest.fail)
+        run_sweep(config.Sweep(**settings), Store("tiny", tmp_path / "file"), on_start=pytest.fail)
 
 
 def test_all_architectures_of_the_paper_and_of_today_are_tested():

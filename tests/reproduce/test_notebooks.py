@@ -287,8 +287,8 @@ def test_killed_in_the_middle_leaves_everything_as_it_was(tmp_path):
             {"N_RESAMPLE": 5},
             r"unknown parameter of .*02_entropy_cutoff.ipynb 'N_RESAMPLE', did you mean 'N_RESAMPLES'\?; choose from: ",
         ),
-        ({"N_RESAMPLES": "many"}, 'parameter N_RESAMPLES .* is "many"; give a int, such as 4000'),
-        ({"N_RESAMPLES": True}, "give a int"),
+        ({"N_RESAMPLES": "many"}, 'parameter N_RESAMPLES .* is "many"; it takes a whole number, such as 4000'),
+        ({"N_RESAMPLES": True}, "it takes a whole number"),
         ({"FIGURE_3_MODELS": ["gpt-5"], "N_RESAMPLES": 0}, "unknown model 'gpt-5'; choose from"),
     ],
 )

@@ -92,7 +92,7 @@ class Protocol(ABC):
         return Inputs(lm.embed(context), positions)
 
     def side_information_bits(self, lm: FrozenLM, length: int) -> float:
-        """Return what decoding is told beside the vectors: given tokens at log2(vocabulary) each, the length in 16."""
+        """Return what decoding is given beside the vectors: given tokens at log2(vocabulary) each, the length in 16."""
         return 16 + self.n_given * math.log2(lm.vocab_size)
 
     def start_id(self, lm: FrozenLM) -> int | None:
