@@ -112,12 +112,12 @@ def test_a_killed_workers_cases_go_on_where_they_were(cluster, sweep, local, tmp
 
     def kill_now_and_then(key, state):
         put_halfway(key, state)
-        if int(state["n_steps"]) % 50 == 49 and len(killed) < 4:
+        if int(state["n_steps"]) % 50 == 49 and len(killed) < 2:
             killed.append(kill_a_worker())
 
     monkeypatch.setattr(store, "put_halfway", kill_now_and_then)
     assert run_sweep(sweep, store, run=run_on_ray, on_step=steps.append, save_every_seconds=0) == 16
-    assert sum(killed) >= 2
+    assert sum(killed) == 2
     assert_same(store, local)
     assert not list(store.folder.glob("*.halfway"))
     records = [store.get(key)[0] for key in store]
