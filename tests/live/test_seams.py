@@ -186,7 +186,7 @@ def test_a_part_of_ones_own_runs_is_killed_goes_on_freezes_and_is_verified(added
     straight, killed = Store("straight", tmp_path), Store("added", tmp_path)
     run_sweep(sweep, straight)
     n_kills = run_with_kills(sweep, killed, every=31)
-    assert (n_kills == 0) == (added == "given")
+    assert (n_kills == 0) == ("finder" in ADDED[added][2])  # what does not optimise is not killed in the middle
     assert list(killed) == list(straight)
     for key in killed:
         (one, v), (two, w) = killed.get(key), straight.get(key)
@@ -197,7 +197,7 @@ def test_a_part_of_ones_own_runs_is_killed_goes_on_freezes_and_is_verified(added
     assert check_vectors(tmp_path / "data", report=lambda line: None) == []
     cases = load_runs(tmp_path / "data")
     assert len(cases) == len(list(killed))
-    assert (cases["exact_length_tokens"].max() > 0) == (added != "given")
+    assert (cases["exact_length_tokens"].max() > 0) == any(killed.get(key)[0]["exact_length_tokens"] for key in killed)
 
 
 def test_a_part_of_ones_own_changes_the_key_and_each_of_its_settings_does(added, model, monkeypatch):
