@@ -37,8 +37,11 @@ class Store:
         self.folder = Path(root) / name
 
     def prepare(self) -> None:
-        """Make the folder; InputError where nothing can be written there."""
+        """Make the folder, and drop states of cases stored already, which a kill can leave; InputError if it cannot."""
         make_folder(self.folder)
+        for path in self.folder.glob(f"*{HALFWAY_SUFFIX}"):
+            if path.name.removesuffix(HALFWAY_SUFFIX) in self:
+                path.unlink(missing_ok=True)
 
     def path(self, key: str) -> Path:
         """Return where the case of that key lies or will lie."""

@@ -54,6 +54,17 @@ def test_twenty_kills_and_two_writers_lose_and_double_nothing():
     assert told["vectors off by"] < 1e-6
 
 
+def test_a_kill_between_storing_and_clearing_leaves_nothing_for_good(store):
+    store.put_halfway("a", {"x": np.zeros(2)})
+    store.put_halfway("b", {"x": np.zeros(2)})
+    left = (store.folder / "a.halfway").read_bytes()
+    put(store, "a")
+    (store.folder / "a.halfway").write_bytes(left)  # as if the writer had died before it removed the state
+    store.prepare()
+    assert store.get_halfway("a") is None
+    assert store.get_halfway("b") is not None
+
+
 def test_a_full_disk_is_told_in_one_line_and_loses_nothing(store):
     put(store, "a")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
