@@ -33,7 +33,7 @@ build/stamps/%.done: notebooks/%.ipynb $(FILES) $(VENV)/.light
 	@$(PY) -m paper_lib execute $< --stamp $@
 
 test: $(VENV)/.full ## run the test suite
-	$(PY) -m pytest -q -n 2 --dist loadfile
+	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 check: lint ## check style and run the fast tests, in a minute
 	$(PY) -m pytest -q -n 2 -m "not slow"

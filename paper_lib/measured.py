@@ -4,7 +4,6 @@ Everything is computed sweep by sweep, so that two sweeps of one model never mix
 intervals are 95 %, bootstrap over ``cluster_id``.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +19,10 @@ from .capacity import (
     nats_to_bits,
     select_first_failed_length,
 )
+from .censored import find_bins, weighted_censored_mean
 from .frozen import load_runs
 from .paths import DATA
-from .published import CAPACITY_COLUMNS, load_models
+from .published import CAPACITY_COLUMNS, WHOLE_COLUMNS, load_models
 from .published import PROTOCOL as PUBLISHED_PROTOCOL
 from .stats import Interval, bootstrap_clusters, weighted_mean
 
@@ -59,10 +59,18 @@ def _describe_settings(runs):
     # What these runs of one model and protocol do not share, in words; nothing where they share everything.
     settings = [c for c in runs.columns if c in SETTINGS or c.startswith("optimiser_")]
     differing = [c for c in settings if runs[c].nunique(dropna=False) > 1]
-    words = [
-        f"{c.removeprefix('optimiser_')} " + runs[c].astype(str).str.removeprefix("sha256:").str[:12] for c in differing
-    ]
-    return " (" + functools.reduce(lambda left, right: left + ", " + right, words) + ")" if words else ""
+
+    def describe(row):
+        words = [_name_setting(c, str(row[c])) for c in differing if not pd.isna(row[c])]
+        return f" ({', '.join(words)})" if words else ""
+
+    return runs.apply(describe, axis=1) if differing else ""
+
+
+def _name_setting(column, value):
+    if column == "autocast":
+        return {"bfloat16": "bf16", "float16": "fp16"}.get(value, value)
+    return f"{column.removeprefix('optimiser_')} {value.removeprefix('sha256:')[:12]}"
 
 
 def compute_by_sweep(compute: Callable[[pd.DataFrame], pd.DataFrame], cases: pd.DataFrame) -> pd.DataFrame:
@@ -103,18 +111,25 @@ def describe_runs(cases: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def compute_shares(cases: pd.DataFrame) -> pd.DataFrame:
-    """Return per sweep, group and length how many texts there were and the shares ``solved`` and ``exact``."""
+def compute_shares(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.DataFrame:
+    """Return per sweep, group and length how many texts there were and the shares ``solved`` and ``exact``.
+
+    Each share has its interval over books, ``_low`` and ``_high``.
+    """
     by = ["sweep", *GROUP_COLUMNS, "name", "family", "length"]
-    shares = cases.assign(solved=cases["solved"].astype(float), exact=cases["exact"].astype(float))
-    shares = shares.groupby(by, sort=True).agg(
-        solved=("solved", "mean"), exact=("exact", "mean"), n_texts=("text_id", "nunique")
-    )
-    return shares.reset_index()
+    rows = []
+    for key, group in cases.groupby(by, sort=True):
+        row = dict(zip(by, key, strict=True)) | {"n_texts": group["text_id"].nunique()}
+        for share in ("solved", "exact"):
+            mean = weighted_mean(group[share].astype(float))
+            found = bootstrap_clusters(group["cluster_id"], mean, n_resamples=n_resamples, seed=seed)
+            row |= {share: found.value, f"{share}_low": found.low, f"{share}_high": found.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def compute_share_curves(shares: pd.DataFrame) -> pd.DataFrame:
-    """Return ``shares`` (see ``compute_shares``) as curves: columns ``curve``, what it is a share of, and ``share``.
+    """Return ``shares`` (see ``compute_shares``) as curves: columns ``curve``, ``share``, ``low``, ``high``.
 
     Every protocol has a curve of exact texts, the published one also, and first, one of solved texts.
     """
@@ -122,7 +137,10 @@ def compute_share_curves(shares: pd.DataFrame) -> pd.DataFrame:
     curves = [(PUBLISHED_PROTOCOL, "solved")] * ((PUBLISHED_PROTOCOL, "exact") in curves) + curves
     lines = [
         shares[shares["protocol"] == protocol].assign(
-            share=lambda line, c=criterion: line[c], curve=f"{protocol}, {criterion}"
+            share=lambda line, c=criterion: line[c],
+            low=lambda line, c=criterion: line[f"{c}_low"],
+            high=lambda line, c=criterion: line[f"{c}_high"],
+            curve=f"{protocol}, {criterion}",
         )
         for protocol, criterion in curves
     ]
@@ -133,7 +151,10 @@ def compute_capacities(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> p
     """Return one row per sweep, model, source, n_mem and protocol: what the vectors hold, with intervals over books.
 
     ``decoding_capacity_tokens`` is the published criterion (mean teacher-forced accuracy >= .99);
-    ``exact_tokens`` and ``exact_bytes`` are each text's longest exact length, averaged over texts; ``info_gain_nats``
+    ``exact_tokens_mean`` and ``exact_bytes_mean`` average each text's longest exact length tried, so they are lower
+    bounds; ``exact_tokens_estimate`` places each text between its longest exact length and the next (see
+    ``censored``), and ``exact_tokens_low`` and ``_high`` are the interval of that. ``share_ended_by_budget`` is the
+    share of inexact cases that ran out of steps: more steps might have made them exact. ``info_gain_nats``
     is the gain in true sums at ``gain_length_tokens``, the first length of which no text is exact (null if none).
     """
 
@@ -142,7 +163,7 @@ def compute_capacities(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> p
         rows = [
             dict(zip(GROUP_COLUMNS, key, strict=True)) | _summarise(group, n_resamples, seed) for key, group in groups
         ]
-        return pd.DataFrame(rows).astype({"gain_length_tokens": "Int64"})
+        return pd.DataFrame(rows).astype({"gain_length_tokens": "Int64", "capacity_next_tokens": "Int64"})
 
     return compute_by_sweep(compute, cases)
 
@@ -155,16 +176,24 @@ def _summarise(group, n_resamples, seed):
         return {f"{name}_mean": mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
 
     accuracy = group.groupby("length")["tf_accuracy"].mean()
+    capacity = int(decoding_capacity(accuracy.index, accuracy))
     sizes = group[["length", "text_bytes"]].where(group["exact"].astype(bool), 0)
     longest = sizes.assign(cluster=group["cluster_id"]).groupby(group["text_id"]).max()
+    bins = find_bins(longest["length"].to_numpy(), accuracy.index)
+    estimate = bootstrap_clusters(longest["cluster"], weighted_censored_mean(*bins), n_resamples=n_resamples, seed=seed)
     failed = select_first_failed_length(group, "exact")
     failed = failed.dropna(subset=["ce_lm_nats", "ce_mem_nats"])  # a loss that was never finite
     gains = failed["ce_lm_nats"] - failed["ce_mem_nats"]
     return {
         "n_texts": len(longest),
         "n_clusters": longest["cluster"].nunique(),
-        "decoding_capacity_tokens": int(decoding_capacity(accuracy.index, accuracy)),
-        **interval("exact_tokens", longest["length"], longest["cluster"]),
+        "decoding_capacity_tokens": capacity,
+        "capacity_next_tokens": min(accuracy.index[accuracy.index > capacity], default=None),
+        "exact_tokens_mean": longest["length"].mean(),
+        "exact_tokens_estimate": estimate.value,
+        "exact_tokens_low": estimate.low,
+        "exact_tokens_high": estimate.high,
+        "share_ended_by_budget": (group.loc[~group["exact"].astype(bool), "ended"] == "budget").mean(),
         **interval("exact_bytes", longest["text_bytes"], longest["cluster"]),
         "gain_length_tokens": int(failed["length"].max()) if len(failed) else None,
         **interval("info_gain_nats", gains, failed["cluster_id"]),
@@ -179,23 +208,31 @@ def compute_capacity_table(cases: pd.DataFrame, capacities: pd.DataFrame) -> pd.
     """
     by = ["sweep", *GROUP_COLUMNS]
     bytes_at = cases.groupby([*by, "length"])["text_bytes"].mean().rename("bytes_at_capacity").reset_index()
-    capacity = capacities[[*by, "decoding_capacity_tokens"]]
+    shown = [
+        "decoding_capacity_tokens", "capacity_next_tokens", "exact_tokens_estimate", "exact_tokens_low",
+        "exact_tokens_high", "share_ended_by_budget",
+    ]  # fmt: skip
+    capacity = capacities[[*by, *shown]]
     tables = []
     for convention in ("paper", "exact"):
         gains = compute_by_sweep(lambda part, c=convention: compute_gains(part, convention=c), cases)
         if convention == "paper":
-            table = gains.merge(capacity, on=by)
+            table = gains.merge(capacity[[*by, "decoding_capacity_tokens", "capacity_next_tokens"]], on=by)
             table = table.merge(
                 bytes_at, how="left", left_on=[*by, "decoding_capacity_tokens"], right_on=[*by, "length"]
             )
             text_bytes = table["bytes_at_capacity"].fillna(0)
         else:
             table = gains.merge(compute_by_sweep(compute_exact_capacity, cases).drop(columns=FACTS), on=by)
+            table = table.merge(capacity.drop(columns=["decoding_capacity_tokens", "capacity_next_tokens"]), on=by)
             text_bytes = table["exact_bytes_mean"]
         table["text_bytes_per_vector"] = text_bytes / table["n_mem"]
-        tables.append(table.assign(convention=convention, criterion=CRITERIA[convention], capacity_how="measured"))
+        tables.append(
+            table.assign(
+                convention=convention, criterion=CRITERIA[convention], capacity_how="measured", info_gain_how="measured"
+            )
+        )
     table = pd.concat(tables, ignore_index=True)
     table["info_gain_bits_mean"] = nats_to_bits(table["info_gain_nats_mean"])
     table = table.sort_values(["convention", "model", "source", "protocol", "n_mem", "sweep"], ignore_index=True)
-    whole = {column: "Int64" for column in ("n_mem", "decoding_capacity_tokens", "vector_bytes", "n_texts")}
-    return table.reindex(columns=CAPACITY_COLUMNS).astype(whole)
+    return table.reindex(columns=CAPACITY_COLUMNS).astype(dict.fromkeys(WHOLE_COLUMNS, "Int64"))

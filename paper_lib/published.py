@@ -7,8 +7,17 @@ data/README.md says where the numbers come from, and what their traps are.
 import math
 
 import pandas as pd
+from scipy.stats import norm
 
-from .capacity import CASE_COLUMNS, CRITERIA, GROUP_COLUMNS, compute_gains, decoding_capacity, nats_to_bits
+from .capacity import (
+    CASE_COLUMNS,
+    CRITERIA,
+    GROUP_COLUMNS,
+    SOLVED_ACCURACY,
+    compute_gains,
+    decoding_capacity,
+    nats_to_bits,
+)
 from .errors import InputError, unknown_name
 from .paths import PUBLISHED
 from .reproduce.manifest import list_files, read_csv
@@ -31,11 +40,16 @@ COMPLETE_RANDOM_PANELS = (
 
 CAPACITY_COLUMNS = [
     "origin", "model", "source", "n_mem", "protocol", "convention", "criterion", "decoding_capacity_tokens",
+    "capacity_next_tokens", "p_criterion",
     "token_gain_mean", "token_gain_std", "info_gain_nats_mean", "info_gain_nats_std", "info_gain_bits_mean",
-    "exact_tokens_mean", "exact_bytes_mean", "vector_bytes", "text_bytes_per_vector", "capacity_how", "n_texts",
+    "exact_tokens_mean", "exact_tokens_estimate", "exact_tokens_low", "exact_tokens_high", "exact_bytes_mean",
+    "share_ended_by_budget", "vector_bytes", "text_bytes_per_vector", "capacity_how", "info_gain_how",
+    "n_texts",
     "sweep",
 ]  # fmt: skip
 
+
+WHOLE_COLUMNS = ["n_mem", "decoding_capacity_tokens", "capacity_next_tokens", "vector_bytes", "n_texts"]
 
 # --- loading -------------------------------------------------------------------------------------------------------
 
@@ -96,15 +110,17 @@ def load_capacities() -> pd.DataFrame:
     """Return every printed capacity and gain: Tables 1 and 3 (latest version) and the n-vector runs of Figure 4.
 
     Columns: GROUP_COLUMNS, ``decoding_capacity_tokens``, means and standard deviations of ``token_gain`` and
-    ``info_gain_nats`` (null where the authors had no failed run), ``decimals`` printed.
+    ``info_gain_nats`` (null where the authors had no failed run), ``decimals`` printed, and for the runs of Figure 4
+    ``failed_lengths``, the lengths that gains average over, as text.
     """
     table = read_csv(PUBLISHED / "table1.csv").query("version == 'latest'")
     scaling = read_csv(PUBLISHED / "n_mem_scaling.csv").query("n_mem > 1").assign(precision="6 decimals")
     rows = pd.concat([table, scaling], ignore_index=True).rename(columns={"max_tokens": "decoding_capacity_tokens"})
     rows["decimals"] = rows["precision"].str.extract(r"(\d+)", expand=False).astype(int)
     rows = rows.assign(origin="published", protocol=PROTOCOL)
+    rows = rows.rename(columns={"lengths_with_runs_acc_le_0.99": "failed_lengths"})
     gains = [f"{gain}_{part}" for gain in ("token_gain", "info_gain_nats") for part in ("mean", "std")]
-    return rows[[*GROUP_COLUMNS, "decoding_capacity_tokens", *gains, "decimals"]]
+    return rows[[*GROUP_COLUMNS, "decoding_capacity_tokens", *gains, "decimals", "failed_lengths"]]
 
 
 def load_length_means() -> pd.DataFrame:
@@ -127,6 +143,13 @@ def load_fits() -> pd.DataFrame:
 def load_stale_capacities() -> pd.DataFrame:
     """Return the first printed version of the two random-word rows that later changed (see load_capacities)."""
     return read_csv(PUBLISHED / "table1.csv").query("version == 'first'").drop(columns=["version", "precision", "file"])
+
+
+def load_run_grids() -> pd.DataFrame:
+    """Return the settings of the authors' launch scripts, with ``precision``: fp32, bf16 autocast or fp16 autocast."""
+    grids = read_csv(PUBLISHED / "run_grids.csv")
+    kinds = {"float32": "fp32", "bfloat16": "bf16 autocast", "float16": "fp16 autocast"}
+    return grids.assign(precision=grids["dtype_flag"].map(kinds))
 
 
 def load_ablations(experiment: str) -> pd.DataFrame:
@@ -169,19 +192,49 @@ def select_complete(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def compute_decoding_capacity(length_means: pd.DataFrame) -> pd.DataFrame:
-    """Return per model, source and n_mem the capacity that its per-length mean accuracies give; NaN where undecided."""
+    """Return per model, source and n_mem the capacity that its per-length mean accuracies give; NaN where undecided.
+
+    An accuracy that its error of digitising leaves on either side of .99 decides nothing.
+    """
+    near = (length_means["mean_accuracy"] - SOLVED_ACCURACY).abs() <= length_means["accuracy_uncertainty"]
+    decided = length_means.assign(mean_accuracy=length_means["mean_accuracy"].mask(near))
     rows = [
         (*key, decoding_capacity(group["length"], group["mean_accuracy"]))
-        for key, group in length_means.groupby(GROUP_COLUMNS, sort=True)
+        for key, group in decided.groupby(GROUP_COLUMNS, sort=True)
     ]
     return pd.DataFrame(rows, columns=[*GROUP_COLUMNS, "recomputed_capacity_tokens"])
+
+
+def _find_straddling(length_means):
+    # Runs with an accuracy that could lie on either side of .99, as it was read off a raster figure.
+    near = (length_means["mean_accuracy"] - SOLVED_ACCURACY).abs() <= length_means["accuracy_uncertainty"]
+    return set(length_means.loc[near, ["model", "source", "n_mem"]].itertuples(index=False, name=None))
+
+
+def compute_capacity_bounds(capacities: pd.DataFrame, length_means: pd.DataFrame) -> pd.DataFrame:
+    """Return ``capacities`` with what the grid and the spread of accuracies leave open, on books.
+
+    ``capacity_next_tokens``: the next length that was tried, at which the criterion failed; the true capacity lies
+    between. ``p_criterion``: the probability that the mean accuracy at the capacity is .99 or more, from the printed
+    mean and deviation over 50 texts (normal); null where no deviation is printed.
+    """
+    by = ["model", "source", "n_mem"]
+    tried = capacities[[*by, "decoding_capacity_tokens"]].merge(length_means, on=by)
+    beyond = tried[tried["length"] > tried["decoding_capacity_tokens"]]
+    following = beyond.groupby(by)["length"].min().rename("capacity_next_tokens")
+    at = tried[tried["length"] == tried["decoding_capacity_tokens"]].set_index(by)
+    error = at["std_accuracy"] / math.sqrt(N_TEXTS_PG19)
+    p_criterion = pd.Series(norm.cdf((at["mean_accuracy"] - SOLVED_ACCURACY) / error), at.index, name="p_criterion")
+    found = pd.concat([following, p_criterion.where(error.notna())], axis=1).reset_index()
+    return capacities.merge(found, on=by, how="left")
 
 
 def compute_capacity_table(points, printed, length_means, models) -> pd.DataFrame:
     """Return the published half of table_capacity (columns: CAPACITY_COLUMNS), conventions ``paper`` and ``sums``.
 
     Information gains are recomputed from ``points`` wherever these are complete, decoding capacities from
-    ``length_means`` wherever the accuracies decide them (``capacity_how`` = recomputed); everything else is as printed.
+    ``length_means`` wherever the accuracies decide them (``capacity_how`` = recomputed; undecided where their error of
+    digitising straddles .99); everything else is as printed.
     Text bytes are capacity / tokens_per_byte / n_mem, on PG-19 only, where the density was measured.
     """
     if missing := set(printed["model"]) - set(models["model"]):
@@ -189,10 +242,14 @@ def compute_capacity_table(points, printed, length_means, models) -> pd.DataFram
     complete = select_complete(points)
     capacities = printed.merge(compute_decoding_capacity(length_means), on=GROUP_COLUMNS, how="left")
     decided = capacities["recomputed_capacity_tokens"].notna()
-    capacities["capacity_how"] = decided.map({True: "recomputed", False: "printed"})
+    straddling = ~decided & capacities[["model", "source", "n_mem"]].apply(tuple, axis=1).isin(
+        _find_straddling(length_means)
+    )
+    capacities["capacity_how"] = decided.map({True: "recomputed", False: "printed"}).mask(straddling, "undecided")
     capacities["decoding_capacity_tokens"] = capacities["recomputed_capacity_tokens"].where(
         decided, capacities["decoding_capacity_tokens"]
     )
+    capacities = compute_capacity_bounds(capacities, length_means)
     capacities["criterion"] = capacities["source"].map(
         lambda source: "longest_solved_text" if source == "random" else CRITERIA["paper"]
     )
@@ -201,6 +258,7 @@ def compute_capacity_table(points, printed, length_means, models) -> pd.DataFram
     paper = capacities.merge(
         compute_gains(complete, convention="paper"), on=GROUP_COLUMNS, how="left", suffixes=("", "_points")
     )
+    paper["info_gain_how"] = paper[f"{gains[0]}_points"].notna().map({True: "recomputed", False: "printed"})
     for gain in gains:
         paper[gain] = paper[f"{gain}_points"].fillna(paper[gain])
     paper["n_texts"] = paper["n_texts"].where(paper["source"] == "random", N_TEXTS_PG19)
@@ -219,5 +277,5 @@ def compute_capacity_table(points, printed, length_means, models) -> pd.DataFram
     table = table.sort_values(
         by=["convention", "source", "model", "n_mem"], key=lambda c: c.map(order) if c.name == "model" else c
     )
-    whole = {column: "Int64" for column in ("n_mem", "decoding_capacity_tokens", "vector_bytes", "n_texts")}
+    whole = dict.fromkeys(WHOLE_COLUMNS, "Int64")
     return table.reindex(columns=CAPACITY_COLUMNS).astype(whole).reset_index(drop=True)

@@ -6,26 +6,25 @@ lengths are not independent. All randomness comes from one seed, so the same dat
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .capacity import GROUP_COLUMNS
-from .errors import InputError, require_columns
+from .errors import InputError
 
 CONFIDENCE_LEVEL = 0.95
-CROSS_ENTROPIES = ["paper_ce_lm_nats", "paper_ce_mem_nats"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its confidence limits; NaN limits where no interval can be given."""
+    """An estimate with its 95 % limits, and the resamples they are taken from; NaN and none where there are none."""
 
     value: float
     low: float = float("nan")
     high: float = float("nan")
+    resamples: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
 
 # --- fits ----------------------------------------------------------------------------------------------------------
@@ -119,13 +118,20 @@ def bootstrap_clusters(
         )
     tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.nanpercentile(result.bootstrap_distribution, [tail, 100 - tail])
-    return Interval(estimate, float(low), float(high))
+    known = result.bootstrap_distribution[~np.isnan(result.bootstrap_distribution)]
+    return Interval(estimate, float(low), float(high), known)
 
 
-def weighted_mean(values) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the bootstrap statistic that averages ``values`` (point,)."""
-    values = np.asarray(values, dtype=float)
-    return lambda weights: weights @ values / weights.sum(axis=1)
+def weighted_mean(values, where=None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the bootstrap statistic that averages ``values`` (point,), or those of them that ``where`` selects."""
+    where = np.ones(len(values)) if where is None else np.asarray(where, dtype=float)
+    values = np.where(where > 0, np.asarray(values, dtype=float), 0)
+
+    def mean(weights):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return weights @ values / (weights @ where)
+
+    return mean
 
 
 def weighted_slope(x, y, stratum=None) -> Callable[[np.ndarray], np.ndarray]:
@@ -173,85 +179,3 @@ def weighted_auc(label, score, stratum=None) -> Callable[[np.ndarray], np.ndarra
             return np.where(pairs > 0, won / pairs, np.nan)
 
     return auc
-
-
-# --- the abstract's claim ------------------------------------------------------------------------------------------
-
-ENTROPY_TEST_COLUMNS = [
-    *GROUP_COLUMNS, "auc_entropy", "auc_length", "auc_diff", "auc_diff_low", "auc_diff_high",
-    "auc_within_length", "auc_within_low", "auc_within_high", "slope1_b_nats", "slope1_r2", "slope_free",
-    "slope_free_low", "slope_free_high", "n_points",
-]  # fmt: skip
-
-
-def compute_entropy_test(cases: pd.DataFrame, *, cluster: str = "text_id", n_resamples: int, seed: int) -> pd.DataFrame:
-    """Test "the limit is the text's cross-entropy, not its length", one row per GROUP_COLUMNS.
-
-    Label: solved. ``auc_entropy`` scores by minus the cross-entropy before, ``auc_length`` by minus the length,
-    ``auc_diff`` is their difference, ``auc_within_length`` the first over pairs of equal length (.5 = entropy tells
-    nothing beyond length). On the unsolved cases, with x the cross-entropy before and y after (paper convention, nats):
-    ``slope1_b_nats`` and ``slope1_r2`` of y = x - b and ``slope_free`` of least squares (1 = the gain is constant).
-    Quantities that need lengths are null where any is unknown; cases without a finite cross-entropy are left out.
-    Intervals resample ``cluster`` within a model.
-    """
-    require_columns(cases, [*GROUP_COLUMNS, "solved", "length", *CROSS_ENTROPIES, cluster], "cases")
-    rows = []
-    for key, group in cases.dropna(subset=CROSS_ENTROPIES).groupby(GROUP_COLUMNS, sort=True):
-        rows.append(dict(zip(GROUP_COLUMNS, key, strict=True)) | _entropy_test(group, cluster, n_resamples, seed))
-    return pd.DataFrame(rows, columns=ENTROPY_TEST_COLUMNS)
-
-
-def compute_slopes(cases: pd.DataFrame, *, cluster: str = "text_id", n_resamples: int, seed: int) -> pd.DataFrame:
-    """Fit y on x over unsolved cases in three ways, per GROUP_COLUMNS: does the gain depend on the text, or on length?
-
-    ``pooled`` is the free slope of ``compute_entropy_test``; ``within`` lets every length have its own intercept;
-    ``beyond`` takes only lengths at which no case is solved, where no gain is capped by the text's own entropy. Each
-    with ``_low`` and ``_high``; null where fewer than three cases are left. 1 means that the gain is constant. Cases
-    without a length or a finite cross-entropy are left out.
-    """
-    rows = []
-    for key, group in cases.dropna(subset=["length", *CROSS_ENTROPIES]).groupby(GROUP_COLUMNS):
-        unsolved = group[~group["solved"].astype(bool)]
-        solved_lengths = group.loc[group["solved"].astype(bool), "length"].unique()
-        beyond = unsolved[~unsolved["length"].isin(solved_lengths)]
-        row = dict(zip(GROUP_COLUMNS, key, strict=True))
-        for name, part, stratum in (
-            ("pooled", unsolved, None),
-            ("within", unsolved, "length"),
-            ("beyond", beyond, None),
-        ):
-            fit = Interval(float("nan"))
-            if len(part) > 2:
-                levels = None if stratum is None else part[stratum].astype(int)
-                slope = weighted_slope(part["paper_ce_lm_nats"], part["paper_ce_mem_nats"], levels)
-                fit = bootstrap_clusters(part[cluster], slope, n_resamples=n_resamples, seed=seed)
-            row |= {name: fit.value, f"{name}_low": fit.low, f"{name}_high": fit.high}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _entropy_test(group, cluster, n_resamples, seed):
-    def interval(points, statistic):
-        return bootstrap_clusters(points[cluster], statistic, n_resamples=n_resamples, seed=seed)
-
-    solved, entropy = group["solved"], group["paper_ce_lm_nats"]
-    by_entropy = weighted_auc(solved, -entropy)
-    row = {"auc_entropy": float(by_entropy(np.ones((1, len(group))))[0]), "n_points": len(group)}
-    unsolved = group[~group["solved"].astype(bool)]
-    if len(unsolved) > 1:
-        x, y = unsolved["paper_ce_lm_nats"], unsolved["paper_ce_mem_nats"]
-        unit, free = fit_unit_slope(x, y), interval(unsolved, weighted_slope(x, y))
-        row |= {
-            "slope1_b_nats": unit.b, "slope1_r2": unit.r2,
-            "slope_free": free.value, "slope_free_low": free.low, "slope_free_high": free.high,
-        }  # fmt: skip
-    if group["length"].notna().all():
-        by_length = weighted_auc(solved, -group["length"].astype(float))
-        difference = interval(group, lambda weights: by_entropy(weights) - by_length(weights))
-        within = interval(group, weighted_auc(solved, -entropy, stratum=group["length"]))
-        row |= {
-            "auc_length": float(by_length(np.ones((1, len(group))))[0]),
-            "auc_diff": difference.value, "auc_diff_low": difference.low, "auc_diff_high": difference.high,
-            "auc_within_length": within.value, "auc_within_low": within.low, "auc_within_high": within.high,
-        }  # fmt: skip
-    return row

@@ -63,7 +63,7 @@ def test_an_analysis_draws_nothing(module):
         assert not {name for name in names if name.split("/")[0] in {"figures", "reproduce", "matplotlib", "papermill"}}
 
 
-@pytest.mark.parametrize("module", ["capacity", "stats"])
+@pytest.mark.parametrize("module", ["capacity", "stats", "matching", "censored"])
 def test_the_mathematics_reads_and_writes_nothing(module):
     calls = [node.func for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.Call)]
     assert not {getattr(call, "attr", getattr(call, "id", "")) for call in calls} & FILES

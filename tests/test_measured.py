@@ -5,7 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from paper_lib import capacity, frozen, measured, stats
+from paper_lib import capacity, frozen, measured
+from paper_lib.analyses import entropy_cutoff
 from paper_lib.config import CaseConfig
 from paper_lib.published import CAPACITY_COLUMNS
 from paper_lib.reproduce.manifest import write_manifest
@@ -28,7 +29,7 @@ def frozen_cases(model="my/toy", protocol="strict"):
                     "n_correct_lm": 1, "n_correct_mem": length if exact else length // 2,
                     "ce_lm_nats": 2.0 * length, "ce_mem_nats": 0.1 if exact else 2.0 * length - 3,
                     "ce_mem_min_nats": 0.1 if exact else 2.0 * length - 4, "text_bytes": 3 * length,
-                    "d_embed": 10, "vocab_size": 50, "vector_bytes": 20,
+                    "d_embed": 10, "vocab_size": 50, "vector_bytes": 20, "ended": "reached" if exact else "budget",
                 }
             )  # fmt: skip
     return pd.DataFrame(rows)
@@ -100,7 +101,7 @@ def test_a_loss_that_was_never_finite_leaves_the_other_cases_their_numbers(data)
     assert row["exact_tokens_mean"] == 4
     table = measured.compute_capacity_table(cases, measured.compute_capacities(cases, n_resamples=0, seed=0))
     assert table["info_gain_nats_mean"].notna().all()
-    for compute in (stats.compute_entropy_test, stats.compute_slopes):
+    for compute in (entropy_cutoff.compute_entropy_test, entropy_cutoff.compute_slopes):
         whole, left = (compute(frame, n_resamples=50, seed=0) for frame in (cases, cases[~lost]))
         pd.testing.assert_frame_equal(whole, left)
         assert len(left) == 1
@@ -114,8 +115,12 @@ def test_capacities_are_those_counted_by_hand(data):
     assert row["info_gain_nats_mean"] == pytest.approx(3)
     assert row["decoding_capacity_tokens"] == 0  # a third of the texts fails at every length
     assert (row["n_texts"], row["n_clusters"]) == (3, 2)
-    # resampled are the books: a alone gives (8 + 4) / 2, b alone 0
-    assert (row["exact_tokens_low"], row["exact_tokens_high"]) == (0, 6)
+    # resampled are the books: a alone gives (8 + 4) / 2 texts, b alone 0
+    assert (row["exact_bytes_low"], row["exact_bytes_high"]) == (0, 18)
+    assert 4 < row["exact_tokens_estimate"] < (16 + 8 + 4) / 3  # between the lower ends of the bins and the upper
+    assert row["exact_tokens_low"] < row["exact_tokens_estimate"] < row["exact_tokens_high"]
+    assert row["capacity_next_tokens"] == 4
+    assert row["share_ended_by_budget"] == 1
 
 
 def test_no_length_without_an_exact_text_leaves_the_gain_open(data):
@@ -142,16 +147,17 @@ def test_the_capacity_table_has_a_row_for_each_convention(data):
 
 
 def test_shares_are_means_over_texts(data):
-    shares = measured.compute_shares(measured.load_cases(data)).set_index("length")
+    shares = measured.compute_shares(measured.load_cases(data), n_resamples=200, seed=0).set_index("length")
     assert list(shares["exact"]) == pytest.approx([2 / 3, 1 / 3, 0])
     assert set(shares["n_texts"]) == {3}
+    assert (shares["exact_low"][4], shares["exact_high"][4]) == (0, 1)  # book b alone, book a alone
 
 
 def test_share_curves_are_those_of_each_protocol_the_published_one_with_two(data):
     for protocol in ("kuratov2025", "own"):
         frozen_cases(protocol=protocol).to_parquet(data / "runs" / f"{protocol}.parquet")
     write_manifest(data)
-    curves = measured.compute_share_curves(measured.compute_shares(measured.load_cases(data)))
+    curves = measured.compute_share_curves(measured.compute_shares(measured.load_cases(data), n_resamples=0, seed=0))
     assert list(curves["curve"].unique()) == [
         "kuratov2025, solved",
         "kuratov2025, exact",

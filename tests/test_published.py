@@ -1,5 +1,6 @@
 """The published half holds: every printed number that the data allow to recompute comes out as printed."""
 
+import math
 import shutil
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from paper_lib import capacity, published, stats
 from paper_lib.capacity import GROUP_COLUMNS
 from paper_lib.errors import InputError
-from paper_lib.paths import DATA
+from paper_lib.paths import DATA, PUBLISHED
 from paper_lib.reproduce import manifest
+from paper_lib.reproduce.manifest import read_csv
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,24 @@ def test_true_sums_leave_out_the_given_token_and_random_points_have_none(points)
     np.testing.assert_allclose(books["ce_lm_nats"], shortened.astype(float))
     assert random[["length", "ce_lm_nats", "ce_mem_min_nats"]].isna().all(axis=None)
     assert random["paper_ce_lm_nats"].notna().all()
+
+
+def test_the_means_behind_the_gains_are_those_of_the_points(points):
+    components = read_csv(PUBLISHED / "table1_components.csv").query("source == 'pg19'").set_index("model")
+    unsolved = points[(points["source"] == "pg19") & ~points["solved"]]
+    means = unsolved.groupby("model")[["paper_ce_lm_nats", "paper_ce_mem_nats"]].mean().loc[components.index]
+    np.testing.assert_allclose(means["paper_ce_lm_nats"], components["original_CE_mean"], rtol=1e-6)
+    np.testing.assert_allclose(means["paper_ce_mem_nats"], components["best_CE_mean"], rtol=1e-6)
+
+
+def test_printed_single_runs_are_among_the_points(points):
+    runs = read_csv(PUBLISHED / "per_sample_printed.csv").query("source == 'pg19' and n_mem == 1")
+    runs = runs[runs["best_loss_definition"] == "min_over_iterations"].dropna(subset=["sample_idx"])
+    runs["text_id"] = runs["sample_idx"].astype(int).map("text-{}".format)
+    pairs = runs.merge(points, on=["model", "source", "length", "text_id"])
+    assert len(pairs) == 18
+    for loss, point in (("original_loss", "paper_ce_lm_nats"), ("best_loss", "paper_ce_mem_nats")):
+        np.testing.assert_allclose(pairs[point], pairs[loss] * pairs["length"], rtol=1e-5, atol=2e-3)
 
 
 @pytest.mark.parametrize("source", ["pg19", "random"])
@@ -91,7 +111,7 @@ def test_counts_of_solved_texts_agree_with_the_mean_accuracies(points):
 def test_decoding_capacities_are_those_printed_wherever_accuracies_decide(printed):
     recomputed = published.compute_decoding_capacity(published.load_length_means())
     pairs = printed.merge(recomputed, on=GROUP_COLUMNS).dropna(subset="recomputed_capacity_tokens")
-    assert len(pairs) == 16
+    assert len(pairs) == 15
     assert (pairs["recomputed_capacity_tokens"] == pairs["decoding_capacity_tokens"]).all()
 
 
@@ -108,7 +128,29 @@ def test_capacity_table_has_the_agreed_columns_and_one_row_each(table):
     assert not table.duplicated(["origin", "model", "source", "n_mem", "protocol", "convention"]).any()
     assert table.groupby("convention").size().to_dict() == {"paper": 45, "sums": 14}
     assert table["exact_tokens_mean"].isna().all()  # nobody decoded the published vectors freely
-    assert set(table["capacity_how"]) == {"recomputed", "printed"}
+    undecided = table[table["capacity_how"] == "undecided"]
+    assert undecided[["model", "n_mem"]].to_numpy().tolist() == [["EleutherAI/pythia-160m", 8]]  # .989 ± .0015 at 768
+    assert set(table["capacity_how"]) == {"recomputed", "printed", "undecided"}
+
+
+def test_a_capacity_lies_below_the_next_length_tried(table):
+    one = table.query("convention == 'paper' and source == 'pg19' and n_mem == 1").set_index("model")
+    assert (one["capacity_next_tokens"] > one["decoding_capacity_tokens"]).all()
+    assert (one["capacity_next_tokens"] == 768).sum() == 3
+    assert table.loc[table["source"] != "pg19", "capacity_next_tokens"].isna().all()
+
+
+def test_the_criterion_holds_with_the_probability_of_its_printed_spread(table):
+    printed = table[table["p_criterion"].notna()].set_index(["model", "n_mem", "convention"])["p_criterion"]
+    z = (0.9934 - 0.99) / (0.0264 / 50**0.5)
+    assert printed["EleutherAI/pythia-160m", 1, "paper"] == pytest.approx(0.5 * (1 + math.erf(z / 2**0.5)))
+    assert printed.between(0.5, 1).all()
+
+
+def test_recomputed_gains_are_marked(table):
+    paper = table[table["convention"] == "paper"]
+    assert (paper["info_gain_how"] == "recomputed").sum() == 20  # 14 on books, 6 on random words
+    assert set(paper.loc[paper["source"] == "fanfics", "info_gain_how"]) == {"printed"}
 
 
 def test_capacity_table_marks_what_is_only_printed(table):

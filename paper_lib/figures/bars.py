@@ -8,19 +8,32 @@ from .marks import bar_style, beside, check_data, family_style, find_family, mar
 from .style import FAMILY_COLOURS, GREY, PROOF_STYLES, THOUSANDS
 
 
-def plot_bars(data: pd.DataFrame, *, x: str, y: str = "name", hue: str = "family", ax, number=format_number):
-    """Draw one horizontal bar per row, top to bottom as given; null is said in words.
+def plot_bars(
+    data: pd.DataFrame,
+    *,
+    x: str,
+    y: str = "name",
+    hue: str = "family",
+    high: str | None = None,
+    ax,
+    number=format_number,
+):
+    """Draw one horizontal bar per row, top to bottom as given; a missing value is named.
 
-    ``number`` turns a value into the text at the end of its bar.
+    ``number`` turns a value into the text at the end of its bar. ``high``, if given, is the column of an upper bound: a
+    whisker goes there from the end of the bar.
     """
-    check_data(data, [x, y, hue], ax)
+    check_data(data, [x, y, hue] + [high] * bool(high), ax)
     for place, row in enumerate(data.itertuples()):
         value, colour = getattr(row, x), FAMILY_COLOURS[find_family(getattr(row, hue))]
         if pd.isna(value):
             ax.annotate("not published", (0, place), color=GREY, **beside(3))
             continue
         ax.barh(place, value, height=0.72, linewidth=0.7, **bar_style(colour, row.origin))
-        ax.annotate(number(value), (value, place), **beside(2), **on_white())
+        end = getattr(row, high) if high and not pd.isna(getattr(row, high)) else value
+        if end > value:
+            ax.plot([value, end], [place, place], color=GREY, linewidth=0.9, marker="|", markersize=4, zorder=2)
+        ax.annotate(number(value), (end, place), **beside(3 if end > value else 2), **on_white())
     ax.set_yticks(range(len(data)), data[y])
     ax.set_ylim(len(data) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
@@ -50,10 +63,21 @@ def plot_paired_bars(data: pd.DataFrame, *, x: str, y: str = "name", hue: str = 
 
 
 def plot_intervals(
-    data: pd.DataFrame, *, x: str, low: str, high: str, y: str = "name", hue: str = "family", ax, reference: float
+    data: pd.DataFrame,
+    *,
+    x: str,
+    low: str,
+    high: str,
+    y: str = "name",
+    hue: str = "family",
+    ax,
+    reference: float,
+    margin: tuple[float, float] | None = None,
 ):
-    """Draw one estimate with its interval per row and a reference line; without limits, a mark alone."""
+    """Draw one estimate with its interval per row, a reference line and a band for ``margin``; no limits, no line."""
     check_data(data, [x, low, high, y, hue], ax)
+    if margin:
+        ax.axvspan(*margin, color="#e9e9e9", zorder=0)
     ax.axvline(reference, color=GREY, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
     for place, row in enumerate(data.itertuples()):
         value, family = getattr(row, x), find_family(getattr(row, hue))

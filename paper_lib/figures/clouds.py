@@ -9,6 +9,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from .marks import check_data, family_style, find_family, mark_style, on_white
 from .style import GREY, HIGHEST, LENGTH_COLOURS, SHORTEST_COLOURED_TOKENS, THOUSANDS, UNIT_SLOPE
 
+BOOKS = "#0072B2"
+
 
 def plot_entropy(data: pd.DataFrame, *, x: str, y: str, hue: str = "length", ax, norm=None, unit_nats: float = 1000):
     """Scatter cross-entropy with the vector over cross-entropy without: colour is length, a cross a random text.
@@ -39,6 +41,21 @@ def length_norm(data: pd.DataFrame, shortest_tokens: int = SHORTEST_COLOURED_TOK
     """
     lengths = data["length"].dropna().astype(float)
     return LogNorm(max(lengths.min(), shortest_tokens), lengths.max(), clip=True)
+
+
+def plot_gains(data: pd.DataFrame, *, x: str, y: str, hue: str = "source", ax):
+    """Scatter what each text gained over its cross-entropy: dots for natural text, crosses for random words."""
+    check_data(data, [x, y, hue], ax)
+    for (random, origin), part in data.groupby([data[hue] == "random", "origin"]):
+        fill = {"c": BOOKS, "linewidths": 0}
+        if origin == "measured":
+            fill = {"facecolors": "none", "edgecolors": BOOKS, "linewidths": 0.5}
+        look = {"marker": "x", "c": "black", "linewidths": 0.5} if random else fill
+        ax.scatter(part[x], part[y], s=6, label="random words" if random else "books", **look)
+    ax.set_ylim(0)
+    ax.xaxis.set_major_formatter(THOUSANDS)
+    ax.yaxis.set_major_formatter(THOUSANDS)
+    return ax
 
 
 def mark_limit(ax, *, b: float, highest_solved: float, edge: float, label: str):

@@ -4,10 +4,12 @@ import itertools
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
 
-from .marks import check_data, family_style, find_family, mark_style
-from .style import SERIES_STYLES, THOUSANDS
+from .marks import check_data, family_key, family_style, find_family, mark_style
+from .style import GREY, SERIES_STYLES, THOUSANDS
+
+PLAIN = StrMethodFormatter("{x:g}")
 
 
 def plot_scaling(data: pd.DataFrame, *, x: str, y: str, low=None, high=None, hue: str = "model", ax):
@@ -40,17 +42,37 @@ def plot_scaling(data: pd.DataFrame, *, x: str, y: str, low=None, high=None, hue
     return ax
 
 
-def plot_shares(data: pd.DataFrame, *, x: str = "length", y: str, hue: str, ax):
+def plot_series(data: pd.DataFrame, *, x: str, y: str, hue: str, order: list[str], ax):
+    """Draw a quantity over a setting, on a log axis: a line per ``hue``, with the look of its place in ``order``."""
+    check_data(data, [x, y, hue], ax)
+    for name, group in data.groupby(hue, sort=False):
+        style = SERIES_STYLES[order.index(name) % len(SERIES_STYLES)]
+        line = mark_style(style, group["origin"].iloc[0], size=4) | {"linestyle": "-", "linewidth": 1.1}
+        group = group.sort_values(x)
+        ax.plot(group[x], group[y], label=name, **line)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(PLAIN)
+    ax.set_ylim(0)
+    ax.yaxis.set_major_formatter(THOUSANDS)
+    return ax
+
+
+def plot_shares(
+    data: pd.DataFrame, *, x: str = "length", y: str, low=None, high=None, hue: str, sizes=(7.5, 5, 3.5, 2.5), ax
+):
     """Draw a share (0 to 1) over text length, one line per ``hue``, labelled for a legend.
 
-    Marks shrink from line to line, so that lines that coincide are seen to; the fifth is dashed as the first is solid.
+    The columns ``low`` and ``high`` give intervals. Marks shrink from line to line (``sizes``, in points), so that
+    lines that coincide are seen to; the fifth is dashed as the first is solid.
     """
-    check_data(data, [x, y, hue], ax)
-    sizes, dashes = (7.5, 5, 3.5, 2.5), ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
+    check_data(data, [x, y, hue] + [low, high] * bool(low), ax)
+    dashes = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
     looks = itertools.cycle(itertools.product(dashes, zip(SERIES_STYLES, sizes, strict=True)))
     for (label, group), (dash, (style, size)) in zip(data.groupby(hue, sort=False), looks, strict=False):
         group = group.sort_values(x)
         line = mark_style(style, group["origin"].iloc[0], size=size) | {"linestyle": dash, "linewidth": 1.1}
+        if low:
+            ax.vlines(group[x], group[low], group[high], color=style["color"], linewidth=0.8)
         ax.plot(group[x], group[y], label=label, **line)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(FixedLocator(sorted(data[x].unique())))
@@ -81,4 +103,55 @@ def plot_context(data: pd.DataFrame, *, x: str, y: str, with_vector: str, hue: s
     ax.set_xticks([*ticks, apart], [*named, "one\nvector"])
     ax.set_xlim(ticks[0] - 3.6, apart + 0.7)
     ax.set_ylim(0, 1.05)
+    return ax
+
+
+def plot_plateau(data: pd.DataFrame, *, x: str = "x_over_b", y: str = "gain_over_b", hue: str = "name", ax):
+    """Draw mean gain over cross-entropy, both in units of b: one line per ``hue``, solid from where no text is solved.
+
+    Dashed: gain = cross-entropy, which no text can exceed, and gain = b.
+    """
+    check_data(data, [x, y, hue, "family", "any_solved"], ax)
+    edge = data[x].max()
+    ax.plot([0, 1, edge], [0, 1, 1], color="black", linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+    for (_, family, origin), line in data.groupby([hue, "family", "origin"], sort=False):
+        line, look = line.sort_values(x), family_style(find_family(family))
+        mark = mark_style(look, origin, size=2.5) | {"linewidth": 0.9, "linestyle": "-"}
+        ax.plot(line[x], line[y], color=look["color"], linewidth=0.5, alpha=0.5)
+        free = line[~line["any_solved"]]
+        ax.plot(free[x], free[y], **mark)
+    families = [find_family(family) for family in data["family"]]
+    ax.legend(handles=family_key(families), loc="lower right")
+    ax.set_ylim(0)
+    return ax
+
+
+def plot_per_vector(data: pd.DataFrame, *, x: str, y: str, low: str, high: str, hue: str = "name", ax):
+    """Draw what each vector holds relative to one alone, from 1 on, one line per ``hue`` with its intervals.
+
+    Lines of no known family are grey, told apart by marks and dashes.
+    An arrow instead of an upper end marks a lower bound (``at_least``).
+    """
+    check_data(data, [x, y, low, high, hue, "family", "at_least"], ax)
+    others = itertools.cycle(zip("PX*h", ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1))), strict=True))
+    ax.axhline(1, color=GREY, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+    ax.set_xscale("log", base=2)
+    for (name, family, origin), line in data.groupby([hue, "family", "origin"], sort=False):
+        known = find_family(family)
+        style, dash = family_style(known), "-"
+        if known == "other":
+            style["marker"], dash = next(others)
+        mark = mark_style(style, origin, size=4) | {"linestyle": dash, "linewidth": 1.1}
+        ax.plot([1, *line[x]], [1, *line[y]], label=name, **mark)
+        for row in line.itertuples():
+            place, bottom, top = getattr(row, x), getattr(row, low), getattr(row, high)
+            ax.plot([place, place], [bottom, top], color=style["color"], linewidth=1.1)
+            if row.at_least:
+                ax.annotate(
+                    "", (place, top + 0.07), (place, top), arrowprops={"arrowstyle": "->", "color": style["color"]}
+                )
+    ax.xaxis.set_major_locator(FixedLocator([1, *sorted(data[x].unique())]))
+    ax.xaxis.set_major_formatter(THOUSANDS)
+    ax.set_ylim(0)
+    ax.legend(loc="lower left")
     return ax

@@ -41,10 +41,10 @@ UNIT_SLOPE = {"color": "black", "linewidth": 0.8, "linestyle": (0, (3, 2))}
 HIGHEST = {"color": "#c1272d", "linewidth": 0.8, "linestyle": (0, (1, 1.5))}
 THOUSANDS = StrMethodFormatter("{x:,.0f}")
 PROOF_STYLES = {
-    "quality score": {"marker": "o", "color": "#56B4E9"},
-    "mean accuracy ≥ .99": {"marker": "s", "color": "#D55E00"},
-    "teacher-forced exact": {"marker": "^", "color": "#0072B2"},
-    "greedy share printed": {"marker": "D", "color": "#009E73"},
+    "quality score": {"marker": "o", "color": "#BDB2DC"},
+    "mean accuracy ≥ .99": {"marker": "s", "color": "#9C82CC"},
+    "teacher-forced exact": {"marker": "^", "color": "#6F4BA8"},
+    "greedy share printed": {"marker": "D", "color": "#35145F"},
 }
 
 

@@ -45,6 +45,14 @@ PLOTS = {
     "shares": lambda data, ax: figures.plot_shares(data, y="value", hue="name", ax=ax),
     "against_theory": lambda data, ax: figures.plot_against_theory(data, x="high", y="value", ax=ax),
     "paired_bars": lambda data, ax: figures.plot_paired_bars(data, x="value", ax=ax),
+    "series": lambda data, ax: figures.plot_series(
+        data, x="length", y="value", hue="name", order=["Pythia-160M", "ours"], ax=ax
+    ),
+    "gains": lambda data, ax: figures.plot_gains(data, x="value", y="high", ax=ax),
+    "plateau": lambda data, ax: figures.plot_plateau(data.assign(any_solved=False), x="value", y="high", ax=ax),
+    "per_vector": lambda data, ax: figures.plot_per_vector(
+        data.assign(at_least=True), x="length", y="value", low="low", high="high", ax=ax
+    ),
     "context": lambda data, ax: figures.plot_context(
         data, x="n_mem", y="value", with_vector="low", nudges={"ours": 3}, ax=ax
     ),

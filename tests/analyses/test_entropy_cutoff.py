@@ -1,0 +1,157 @@
+"""The claim of the abstract, on texts made so that it holds or fails."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paper_lib.analyses import entropy_cutoff
+from paper_lib.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
+
+
+@pytest.fixture
+def simulated(make_cases):
+    """Return cases of 200 texts at two lengths; ``decides`` names what makes a text fit, ``gain`` what it gains."""
+
+    def simulate(decides, slope=1.0):
+        rng = np.random.default_rng(5)
+        length = np.tile([64, 128], 200)
+        entropy = 4 * length + rng.uniform(-200, 200, 400)  # the two lengths overlap in entropy
+        solved = entropy < 400 if decides == "entropy" else rng.random(400) < np.where(length == 64, 0.9, 0.1)
+        after = np.where(solved, 5.0, 100 + slope * entropy)
+        return make_cases(
+            text_id=np.repeat(np.arange(200), 2),
+            length=length,
+            solved=solved,
+            paper_ce_lm_nats=entropy,
+            paper_ce_mem_nats=after,
+        )
+
+    return simulate
+
+
+def test_entropy_test_finds_entropy_where_it_decides(simulated):
+    row = entropy_cutoff.compute_entropy_test(simulated("entropy"), n_resamples=200, seed=0).iloc[0]
+    assert row["auc_entropy"] == 1
+    assert row["auc_within_length"] == 1
+    assert row["auc_diff_low"] > 0
+
+
+def test_entropy_test_finds_nothing_beyond_length_where_length_decides(simulated):
+    row = entropy_cutoff.compute_entropy_test(simulated("length"), n_resamples=200, seed=0).iloc[0]
+    assert row["auc_within_low"] < 0.5 < row["auc_within_high"]
+    assert row["auc_diff_high"] < 0
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.8])
+def test_entropy_test_recovers_the_slope(simulated, slope):
+    row = entropy_cutoff.compute_entropy_test(simulated("entropy", slope), n_resamples=200, seed=0).iloc[0]
+    assert row["slope_free"] == pytest.approx(slope)
+    assert (abs(row["slope1_r2"] - 1) < 1e-9) == (slope == 1)
+
+
+def test_entropy_test_resamples_texts_not_points(simulated):
+    cases = simulated("length").assign(book=lambda f: f["text_id"].astype(str).str[:1])
+    texts = entropy_cutoff.compute_entropy_test(cases, n_resamples=300, seed=0).iloc[0]
+    books = entropy_cutoff.compute_entropy_test(cases, cluster="book", n_resamples=300, seed=0).iloc[0]
+    points = entropy_cutoff.compute_entropy_test(cases.assign(p=range(400)), cluster="p", n_resamples=300, seed=0).iloc[
+        0
+    ]
+    limits = {tuple(row[["auc_within_low", "auc_within_high"]]) for row in (texts, books, points)}
+    assert len(limits) == 3
+    assert texts["n_points"] == 400
+
+
+def test_slopes_tell_harder_from_longer_texts(make_cases):
+    # Within a length nothing is gained by being harder (slope 1); longer texts gain more, so the pooled slope is lower.
+    rng = np.random.default_rng(7)
+    length = np.tile([10, 64, 128], 100)
+    before = 4.0 * length + rng.uniform(-20, 20, 300)
+    after = np.where(length == 10, 0.1, before - length)
+    cases = make_cases(
+        text_id=np.repeat(np.arange(100), 3), length=length, solved=length == 10,
+        paper_ce_lm_nats=before, paper_ce_mem_nats=after,
+    )  # fmt: skip
+    row = entropy_cutoff.compute_slopes(cases, n_resamples=50, seed=0).iloc[0]
+    assert row["within"] == pytest.approx(1)
+    assert row["pooled"] == row["beyond"] < 0.8
+    some_solved = cases.assign(solved=cases["solved"] | ((length == 64) & (rng.random(300) < 0.5)))
+    row = entropy_cutoff.compute_slopes(some_solved, n_resamples=50, seed=0).iloc[0]
+    assert row["beyond"] == pytest.approx(1)  # only length 128 is left
+    assert (
+        entropy_cutoff.compute_slopes(cases.assign(solved=True), n_resamples=50, seed=0)
+        .iloc[0][["pooled", "beyond"]]
+        .isna()
+        .all()
+    )
+
+
+def test_entropy_test_leaves_out_what_needs_lengths_when_there_are_none(simulated):
+    row = entropy_cutoff.compute_entropy_test(simulated("entropy").assign(length=None), n_resamples=20, seed=0).iloc[0]
+    assert row[["auc_length", "auc_diff", "auc_within_length"]].isna().all()
+    assert row["auc_entropy"] == 1
+
+
+def plateau_cases(make_cases, rise, n_texts=40):
+    """Texts that are solved at 32 tokens, gain 100 nats at 64 and that much more, in per cent, at 128."""
+    rng = np.random.default_rng(1)
+    gain = np.concatenate([np.full(n_texts, 90.0), np.full(n_texts, 100.0), np.full(n_texts, 100.0 + rise)])
+    gain += np.tile(rng.normal(0, 5, n_texts), 3)
+    return make_cases(
+        text_id=np.tile(np.arange(n_texts), 3),
+        length=np.repeat([32, 64, 128], n_texts),
+        solved=np.repeat([True, False, False], n_texts),
+        ce_lm_nats=500.0,
+        ce_mem_min_nats=500.0 - gain,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rise", "verdict"), [(2, SUPPORTED), (30, CONTRADICTED), (-30, CONTRADICTED), (10, UNDECIDED)]
+)
+def test_a_plateau_is_flat_rises_or_is_undecided(make_cases, rise, verdict):
+    cases = plateau_cases(make_cases, rise)
+    row = entropy_cutoff.compute_plateau(cases, cluster="text_id", n_resamples=500, seed=0).iloc[0]
+    assert (row["first_length"], row["last_length"], row["verdict"]) == (64, 128, verdict)
+    assert row["change_percent"] == pytest.approx(rise, abs=0.5)
+    assert row["change_percent_low"] < row["change_percent"] < row["change_percent_high"]
+
+
+def test_one_length_without_a_solved_text_leaves_the_plateau_open(make_cases):
+    cases = plateau_cases(make_cases, 0).query("length < 128")
+    row = entropy_cutoff.compute_plateau(cases, cluster="text_id", n_resamples=50, seed=0).iloc[0]
+    assert row["verdict"] == UNDECIDED
+    assert pd.isna(row["first_length"])
+
+
+def test_gain_curves_are_in_units_of_b(make_cases):
+    cases = make_cases(
+        model="m",
+        length=[8, 8, 16],
+        paper_ce_lm_nats=[10.0, 20.0, 60.0],
+        paper_ce_mem_nats=[0.0, 10.0, 30.0],
+        solved=[True, False, False],
+    )
+    b = pd.DataFrame({"model": ["m"], "name": ["M"], "family": ["OPT"], "slope1_b_nats": [20.0]})
+    curves = entropy_cutoff.compute_gain_curves(cases, b)
+    assert curves[["x_over_b", "gain_over_b"]].to_numpy().tolist() == [[0.75, 0.5], [3, 1.5]]
+    assert curves["any_solved"].tolist() == [True, False]
+
+
+def test_models_are_named_in_the_order_of_the_paper():
+    frame = pd.DataFrame({"model": ["b", "a"], "x": [2, 1]})
+    models = pd.DataFrame({"model": ["a", "b"], "name": ["A", "B"], "family": "OPT", "d_model": 4})
+    named = entropy_cutoff.name_models(frame, models)
+    assert named[["model", "name", "family", "x"]].to_numpy().tolist() == [["a", "A", "OPT", 1], ["b", "B", "OPT", 2]]
+
+
+def test_the_abstracts_claims_count_models():
+    test = pd.DataFrame({"model": ["a", "b", "c"], "name": ["A", "B", "C"], "slope1_b_nats": [10.0, 20.0, 30.0]})
+    test = test.assign(auc_within_low=[0.6, 0.4, math.nan], auc_within_high=[0.9, 0.5, math.nan])
+    plateau = pd.DataFrame({"name": ["A", "B", "C"], "verdict": [CONTRADICTED, CONTRADICTED, UNDECIDED]})
+    rows = entropy_cutoff.judge(
+        test, plateau, pd.DataFrame({"model": ["b", "a", "c"], "b_nats_label": [20.0, 10.04, 30]})
+    )
+    assert [row["verdict"] for row in rows] == [SUPPORTED, UNDECIDED, CONTRADICTED]
+    assert rows[1]["detail"] == "supported: A; contradicted: B; undecided: C"

@@ -1,0 +1,115 @@
+"""No row of a verdict table is a foregone conclusion: each comes out otherwise under other input."""
+
+import pandas as pd
+import pytest
+
+from paper_lib import measured, published
+from paper_lib.analyses import (
+    capacity_utilisation,
+    decoding_capacity,
+    entropy_cutoff,
+    landscape,
+    scaling_vectors,
+    text_sources,
+)
+from paper_lib.paths import FIGURES
+from paper_lib.verdicts import CONTRADICTED, SUPPORTED, VERDICTS
+
+
+def table(name):
+    return pd.read_csv(FIGURES / f"table_{name}.csv")
+
+
+def judge_decoding_capacity(change):
+    printed, models = published.load_capacities(), published.load_models()
+    capacity = published.compute_capacity_table(published.load_points(), printed, published.load_length_means(), models)
+    if change:
+        gains = ["info_gain_nats_mean", "info_gain_nats_std", "decoding_capacity_tokens"]
+        printed[gains] += 1
+        capacity["text_bytes_per_vector"] *= 2
+    return decoding_capacity.judge(printed, capacity, models)
+
+
+def judge_entropy_cutoff(change):
+    test, plateau, fits = table("entropy_test"), table("plateau"), published.load_fits()
+    on_books = test[(test["origin"] == "published") & (test["source"] == "pg19")].reset_index()
+    if change:
+        on_books["auc_within_low"], on_books["auc_within_high"] = 0.3, 0.5
+        plateau["verdict"], fits["b_nats_label"] = SUPPORTED, fits["b_nats_label"] + 1
+    return entropy_cutoff.judge(on_books, plateau, fits)
+
+
+def judge_scaling_vectors(change):
+    exponents = table("scaling_exponents")
+    if change:
+        supported = exponents["name"] == "Pythia-160M"
+        exponents["exponent_matched"] = exponents["exponent_matched_low"] = (0.5 * supported).where(supported, 1.0)
+        exponents["exponent_matched_high"] = exponents["exponent_matched"]
+        exponents.loc[exponents["origin"] == "measured", "at_least"] = False
+    return scaling_vectors.judge(exponents)
+
+
+def judge_capacity_utilisation(change):
+    models, stale = published.load_models(), published.load_stale_capacities()
+    gains = published.load_capacities().query("n_mem == 1 and source in ('pg19', 'random')").merge(models, on="model")
+    if change:
+        # the replaced gain back in its place, and every other one off by a token
+        first = gains["model"].map(stale.set_index("model")["token_gain_mean"])
+        random = gains["source"] == "random"
+        replaced = random & first.notna()
+        gains.loc[replaced, "token_gain_mean"] = first[replaced]
+        gains.loc[~random, "token_gain_mean"] += 1
+        gains["max_theoretical_tokens"] += 1
+        stale["token_gain_mean"] += 1
+    return capacity_utilisation.judge(capacity_utilisation.compute_utilisation(gains), stale)
+
+
+def judge_text_sources(change):
+    sources, precisions, fanfics = table("text_sources"), table("precision"), table("fanfics")
+    in_paper, here = (sources[sources["origin"] == origin].copy() for origin in ("published", "measured"))
+    if change:
+        in_paper["verdict"] = in_paper["precision"].map({"fp32": SUPPORTED}).fillna(CONTRADICTED)
+        fanfics["verdict"] = CONTRADICTED
+        here[["ratio_matched", "ratio_matched_low", "ratio_matched_high"]] = 1.0
+        precisions[["ratio", "ratio_low", "ratio_high"]] = 1.3
+    return text_sources.judge(in_paper, here, precisions, fanfics)
+
+
+def judge_landscape(change):
+    headlines = published.load_followup("encoder_ratios")
+    if change:
+        headlines["tokens_per_vector"], headlines["lossless_up_to"] = "2", 32.0
+    return landscape.judge(landscape.collect_landscape(), headlines)
+
+
+JUDGES = {
+    "decoding_capacity": judge_decoding_capacity,
+    "entropy_cutoff": judge_entropy_cutoff,
+    "scaling_vectors": judge_scaling_vectors,
+    "capacity_utilisation": judge_capacity_utilisation,
+    "text_sources": judge_text_sources,
+    "landscape": judge_landscape,
+}
+
+
+def test_every_verdict_table_is_judged_here():
+    assert set(JUDGES) == {path.stem.removeprefix("table_verdict_") for path in FIGURES.glob("table_verdict_*.csv")}
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_every_row_comes_out_otherwise_under_other_input(name):
+    committed = table(f"verdict_{name}").set_index("claim")
+    assert set(committed["verdict"]) <= set(VERDICTS)
+    assert committed["margin"].notna().all()
+    as_committed, otherwise = (
+        {row["claim"]: row["verdict"] for row in JUDGES[name](change)} for change in (False, True)
+    )
+    assert as_committed == committed["verdict"].to_dict()
+    for claim, verdict in committed["verdict"].items():
+        assert otherwise[claim] != verdict, claim
+
+
+def test_the_measured_rows_are_those_of_the_frozen_runs():
+    here = table("text_sources").query("origin == 'measured'")
+    cases = measured.load_cases().query("n_mem == 1 and protocol == 'kuratov2025'")
+    assert set(here["name"]) == set(cases["name"])

@@ -1,0 +1,43 @@
+"""Interval-censored lengths: bins, and a mean between their ends, against scipy's own fit."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from paper_lib.censored import find_bins, weighted_censored_mean
+
+
+def estimate(lower, upper):
+    return float(weighted_censored_mean(lower, upper)(np.ones((1, len(lower))))[0])
+
+
+def test_a_text_lies_between_its_longest_exact_length_and_the_next():
+    lower, upper = find_bins([0, 4, 8, 24], [4, 8, 12, 24])
+    assert lower.tolist() == [0, 4, 8, 24]
+    assert upper.tolist() == [4, 8, 12, np.inf]
+
+
+def test_the_estimate_is_scipys_maximum_likelihood():
+    true = stats.weibull_min(3, scale=10).rvs(400, random_state=np.random.default_rng(0))
+    grid = np.array([4, 8, 12, 24])
+    lower, upper = find_bins(np.append(0, grid)[np.searchsorted(grid, true, side="right")], grid)
+    data = stats.CensoredData(interval=np.column_stack([lower, upper]))
+    shape, _, scale = stats.weibull_min.fit(data, floc=0)
+    assert estimate(lower, upper) == pytest.approx(stats.weibull_min(shape, scale=scale).mean(), rel=0.01)
+    assert estimate(lower, upper) == pytest.approx(true.mean(), rel=0.05)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from([0, 4, 8, 12]), min_size=3, max_size=30).filter(lambda x: len(set(x)) > 1))
+def test_the_estimate_lies_between_the_ends_of_the_bins(longest):
+    lower, upper = find_bins(longest, [4, 8, 12, 24])
+    assert lower.mean() - 0.2 <= estimate(lower, upper) <= upper.mean() + 0.2
+
+
+def test_a_weight_counts_its_text_that_often():
+    lower, upper = find_bins([0, 4, 8, 8], [4, 8, 12])
+    weighted = weighted_censored_mean(lower, upper)(np.array([[2.0, 1, 0, 3]]))[0]
+    again = [0, 0, 1, 3, 3, 3]
+    assert weighted == pytest.approx(estimate(lower[again], upper[again]), rel=0.03)
