@@ -147,7 +147,7 @@ def compute_gains(cases: pd.DataFrame, *, convention: str) -> pd.DataFrame:
     rows = []
     for key, group in cases.groupby(GROUP_COLUMNS, sort=True, dropna=False):
         selected = select(group, success)
-        tokens, nats = _token_gain(selected, convention), _info_gain_nats(selected, convention)
+        tokens, nats = _token_gain(selected, convention), info_gain_nats(selected, convention)
         lengths = selected["length"].unique()
         rows.append(
             dict(zip(GROUP_COLUMNS, key, strict=True))
@@ -210,7 +210,8 @@ def _token_gain(cases, convention):
     return gained
 
 
-def _info_gain_nats(cases, convention):
+def info_gain_nats(cases: pd.DataFrame, convention: str = "paper") -> pd.Series:
+    """Return the information gain of each case in nats, by one of CONVENTIONS (see the module's first lines)."""
     before, after = {
         "paper": ("paper_ce_lm_nats", "paper_ce_mem_nats"),
         "exact": ("ce_lm_nats", "ce_mem_nats"),

@@ -196,8 +196,7 @@ def compute_decoding_capacity(length_means: pd.DataFrame) -> pd.DataFrame:
 
     An accuracy that its error of digitising leaves on either side of .99 decides nothing.
     """
-    near = (length_means["mean_accuracy"] - SOLVED_ACCURACY).abs() <= length_means["accuracy_uncertainty"]
-    decided = length_means.assign(mean_accuracy=length_means["mean_accuracy"].mask(near))
+    decided = length_means.assign(mean_accuracy=length_means["mean_accuracy"].mask(_straddles(length_means)))
     rows = [
         (*key, decoding_capacity(group["length"], group["mean_accuracy"]))
         for key, group in decided.groupby(GROUP_COLUMNS, sort=True)
@@ -205,10 +204,8 @@ def compute_decoding_capacity(length_means: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*GROUP_COLUMNS, "recomputed_capacity_tokens"])
 
 
-def _find_straddling(length_means):
-    # Runs with an accuracy that could lie on either side of .99, as it was read off a raster figure.
-    near = (length_means["mean_accuracy"] - SOLVED_ACCURACY).abs() <= length_means["accuracy_uncertainty"]
-    return set(length_means.loc[near, ["model", "source", "n_mem"]].itertuples(index=False, name=None))
+def _straddles(length_means):
+    return (length_means["mean_accuracy"] - SOLVED_ACCURACY).abs() <= length_means["accuracy_uncertainty"]
 
 
 def compute_capacity_bounds(capacities: pd.DataFrame, length_means: pd.DataFrame) -> pd.DataFrame:
@@ -242,10 +239,10 @@ def compute_capacity_table(points, printed, length_means, models) -> pd.DataFram
     complete = select_complete(points)
     capacities = printed.merge(compute_decoding_capacity(length_means), on=GROUP_COLUMNS, how="left")
     decided = capacities["recomputed_capacity_tokens"].notna()
-    straddling = ~decided & capacities[["model", "source", "n_mem"]].apply(tuple, axis=1).isin(
-        _find_straddling(length_means)
-    )
-    capacities["capacity_how"] = decided.map({True: "recomputed", False: "printed"}).mask(straddling, "undecided")
+    by = ["model", "source", "n_mem"]
+    straddling = length_means.loc[_straddles(length_means), by].drop_duplicates().assign(straddles=True)
+    undecided = ~decided & capacities[by].merge(straddling, how="left")["straddles"].notna()
+    capacities["capacity_how"] = decided.map({True: "recomputed", False: "printed"}).mask(undecided, "undecided")
     capacities["decoding_capacity_tokens"] = capacities["recomputed_capacity_tokens"].where(
         decided, capacities["decoding_capacity_tokens"]
     )

@@ -46,22 +46,6 @@ def fit_unit_slope(x, y) -> UnitSlopeFit:
     return UnitSlopeFit(b, 1 - float(np.sum((y - x + b) ** 2)) / total if total > 0 else float("nan"))
 
 
-def fit_power_law(x, y) -> Interval:
-    """Return the exponent a of y = c * x^a by least squares in the logarithms, with its t interval.
-
-    x and y must be positive; with fewer than three points the interval is NaN. Residuals are taken as independent
-    and equal in relative size.
-    """
-    x, y = _pairs(x, y)
-    if np.any(x <= 0) or np.any(y <= 0):
-        raise InputError("a power law needs positive x and y")
-    fit = stats.linregress(np.log(x), np.log(y))
-    if len(x) < 3:
-        return Interval(float(fit.slope))
-    half = float(stats.t.ppf((1 + CONFIDENCE_LEVEL) / 2, len(x) - 2) * fit.stderr)
-    return Interval(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half)
-
-
 def _pairs(x, y):
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if x.shape != y.shape or x.ndim != 1 or len(x) < 2:

@@ -40,6 +40,7 @@ def test_importing_the_library_needs_no_torch_and_nothing_heavy():
     assert loaded.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_every_public_name_resolves_and_only_cramming_needs_torch():
     code = "import sys, paper_lib as p; p.load_cases, p.InputError; assert 'torch' not in sys.modules; p.cram, p.decode"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -26,28 +26,11 @@ def test_unit_slope_r2_is_negative_when_the_mean_would_do_better():
     assert stats.fit_unit_slope([0.0, 10, 20], [5.0, 5.1, 4.9]).r2 < 0
 
 
-def test_power_law_recovers_the_exponent():
-    fit = stats.fit_power_law([1, 2, 4, 8], [3 * n**0.8 for n in (1, 2, 4, 8)])
-    assert fit.value == pytest.approx(0.8)
-    assert fit.high - fit.low == pytest.approx(0, abs=1e-6)
-
-
-def test_power_law_interval_is_the_t_interval_of_the_normal_equations():
-    x, y = np.array([1.0, 2, 4, 8, 16]), np.array([396.4, 828.5, 1611.5, 2947.2, 5162.3])
-    design = np.column_stack([np.ones(5), np.log(x)])
-    coefficients, residual, *_ = np.linalg.lstsq(design, np.log(y), rcond=None)
-    error = math.sqrt(residual[0] / 3 * np.linalg.inv(design.T @ design)[1, 1])
-    fit = stats.fit_power_law(x, y)
-    assert fit.value == pytest.approx(coefficients[1])
-    assert fit.high - fit.value == pytest.approx(3.182446305 * error)  # t quantile .975, 3 degrees of freedom
-
-
 @pytest.mark.parametrize(
     ("fit", "x", "y"),
     [
         (stats.fit_unit_slope, [1.0], [1.0]),
         (stats.fit_unit_slope, [1.0, math.nan], [1.0, 2.0]),
-        (stats.fit_power_law, [0.0, 1.0], [1.0, 2.0]),
     ],
 )
 def test_fits_refuse_nonsense(fit, x, y):

@@ -56,35 +56,25 @@ def judge(printed: pd.DataFrame, capacity: pd.DataFrame, models: pd.DataFrame) -
     verdict = [*_compare_gains(books, "PG-19"), *_compare_gains(random, "random words")]
     decided = pairs[pairs["capacity_how"] == "recomputed"]
     if len(decided):
-        verdict.append(
-            compare_capacities(
-                decided, decided["decoding_capacity_tokens_printed"], decided["decoding_capacity_tokens"]
-            )
+        capacities = compare(
+            "decoding capacity, wherever accuracies per length decide it",
+            decided["decoding_capacity_tokens_printed"],
+            decided["decoding_capacity_tokens"],
+            tolerance=0,
+            unit="tokens",
+            names=decided["name"] + " x" + decided["n_mem"].astype(str),
         )
+        verdict.append(capacities)
     for row in books[books["model"] == "meta-llama/Meta-Llama-3.1-8B"].itertuples():
-        verdict.append(compare_bytes_ratio(row.text_bytes_per_vector / row.vector_bytes))
+        ratio = row.text_bytes_per_vector / row.vector_bytes
+        verdict.append(
+            compare("text bytes / vector bytes, Llama-3.1-8B (reply to issue 2)", 0.8, ratio, tolerance=0.05)
+        )
     return verdict
 
 
 def _mark(how):
     return "" if how == "recomputed" else COPIED
-
-
-def compare_capacities(runs: pd.DataFrame, printed, recomputed) -> dict:
-    """Return the row on capacities in tokens; ``runs`` has the ``name`` and ``n_mem`` of each pair."""
-    return compare(
-        "decoding capacity, wherever accuracies per length decide it",
-        printed,
-        recomputed,
-        tolerance=0,
-        unit="tokens",
-        names=runs["name"] + " x" + runs["n_mem"].astype(str),
-    )
-
-
-def compare_bytes_ratio(ratio: float) -> dict:
-    """Return the row on the bytes of text that one byte of Llama-3.1-8B's vector holds."""
-    return compare("text bytes / vector bytes, Llama-3.1-8B (reply to issue 2)", 0.8, ratio, tolerance=0.05)
 
 
 def _compare_gains(pairs, what):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from ..capacity import select_first_failed_length, select_unsolved
+from ..capacity import info_gain_nats, select_first_failed_length, select_unsolved
 from ..published import N_TEXTS_PG19, PROTOCOL, compute_decoding_capacity
 from ..stats import Interval, bootstrap_clusters, weighted_mean
 from ..verdicts import claim
@@ -55,7 +55,7 @@ def compute_matched(scaled: pd.DataFrame, points: pd.DataFrame, *, n_resamples: 
             at_least = not chosen.any()
             if at_least:
                 chosen = multiple == multiple[multiple > high].min()
-            gain = _gain_nats(failed[chosen])
+            gain = info_gain_nats(failed[chosen])
             mean = bootstrap_clusters(
                 failed.loc[chosen, "text_id"], weighted_mean(gain), n_resamples=n_resamples, seed=seed
             )
@@ -86,7 +86,7 @@ def compute_measured(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.
         one, *others = (group for _, group in runs.groupby("n_mem", sort=True))
         for several in others if int(one["n_mem"].iloc[0]) == 1 else []:
             n_mem = int(several["n_mem"].iloc[0])
-            means = [_gain_nats(select_unsolved(group)).mean() for group in (several, one)]
+            means = [info_gain_nats(select_unsolved(group)).mean() for group in (several, one)]
             pooled = math.log(means[0] / means[1]) / math.log(n_mem) if min(means) > 0 else math.nan
             for quantity, measure in ((GAIN, _failed_gains), (EXACT, _longest_exact)):
                 (x, low), (y, high) = measure(one), measure(several)
@@ -114,7 +114,7 @@ def _failed_gains(cases):
     # Gains at the first length at which no text is exact, and that length as a multiple of the exact capacity.
     failed = select_first_failed_length(cases, "exact").dropna(subset=["ce_lm_nats", "ce_mem_nats"])
     capacity = _longest_exact(cases)[0]["value"].mean()
-    gains = failed.assign(value=failed["ce_lm_nats"] - failed["ce_mem_nats"])[["cluster_id", "value"]]
+    gains = failed.assign(value=info_gain_nats(failed, "exact"))[["cluster_id", "value"]]
     return gains, failed["length"].max() / capacity if len(failed) and capacity else math.nan
 
 
@@ -162,7 +162,3 @@ def judge(exponents: pd.DataFrame) -> list[dict]:
         )
         for row in most.itertuples()
     ]
-
-
-def _gain_nats(cases):
-    return cases["paper_ce_lm_nats"] - cases["paper_ce_mem_nats"]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from ..capacity import compute_gains, select_unsolved
+from ..capacity import compute_gains, info_gain_nats, select_unsolved
 from ..matching import find_support, weighted_fitted_ratio, weighted_neighbour_ratio
 from ..stats import Interval, bootstrap_clusters, weighted_mean
 from ..verdicts import UNDECIDED, claim, claim_of_most, decide_together
@@ -57,14 +57,14 @@ def compare_measured(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
 def compare_sources(cases: pd.DataFrame, *, cluster: str, n_resamples: int, seed: int) -> tuple[dict, Interval]:
     """Return one model's gain on random words over that on natural text: a row, and the ratio with its resamples.
 
-    Only failed texts count that compare (see ``matching.find_support``), ``n_books`` and ``n_words`` of them.
+    Only failed points count that compare (see ``matching.find_support``), ``n_books`` and ``n_words`` of them.
     ``ratio_matched`` is the fitted ratio at equal cross-entropy, with its 95 % interval over ``cluster``;
     ``ratio_neighbours`` the same by nearest texts; ``ratio_pooled`` the paper's comparison, mean gains of all failed
     texts wherever they lie.
     """
     cases = cases.dropna(subset=["paper_ce_lm_nats", "paper_ce_mem_nats"])
     x, random = cases["paper_ce_lm_nats"], cases["source"] == "random"
-    gain, failed = _gain_nats(cases), ~cases["solved"].astype(bool)
+    gain, failed = info_gain_nats(cases), ~cases["solved"].astype(bool)
     support = find_support(x, cases["solved"], random)
     n_words = int(random[support].sum())
     n_books = int(support.sum()) - n_words
@@ -95,7 +95,7 @@ def compare_sources(cases: pd.DataFrame, *, cluster: str, n_resamples: int, seed
 def select_comparable(cases: pd.DataFrame) -> pd.DataFrame:
     """Return one model's failed texts that ``compare_sources`` compares, with ``gain_nats``."""
     support = find_support(cases["paper_ce_lm_nats"], cases["solved"], cases["source"] == "random")
-    return cases[support].assign(gain_nats=_gain_nats(cases[support]))
+    return cases[support].assign(gain_nats=info_gain_nats(cases[support]))
 
 
 def compare_precisions(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.DataFrame:
@@ -110,7 +110,7 @@ def compare_precisions(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> p
         precision = runs["autocast"].fillna("float32")
         pairs = runs[precision == "float32"].merge(runs[precision == "bfloat16"], on=on, suffixes=("", "_bf16"))
         for source, pair in pairs.groupby("source"):
-            fp32 = _gain_nats(pair)
+            fp32 = info_gain_nats(pair)
             bf16 = pair["paper_ce_lm_nats_bf16"] - pair["paper_ce_mem_nats_bf16"]
             over, under = weighted_mean(bf16), weighted_mean(fp32)
             ratio = bootstrap_clusters(
@@ -127,21 +127,22 @@ def compare_precisions(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> p
     return table.assign(verdict=decide_together(intervals or [Interval(math.nan)], SHARED))
 
 
-def compare_fanfics(printed: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+def compare_fanfics(printed: pd.DataFrame, models: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.DataFrame:
     """Return what fanfics gain over what books gain, from printed means and deviations, for the models that have both.
 
     ``printed`` is ``published.load_capacities``. The interval takes as many independent texts as there are stories
-    (N_STORIES), and is normal in the logarithm.
+    (N_STORIES), and is normal in the
+    logarithm, drawn ``n_resamples`` times.
     """
     one = printed[printed["n_mem"] == 1].pivot(index="model", columns="source")
     mean, std = one["info_gain_nats_mean"], one["info_gain_nats_std"]
     rows, intervals = [], []
-    draws = np.random.default_rng(0).standard_normal(4000)
+    draws = np.random.default_rng(seed).standard_normal(n_resamples)
     for row in models[models["model"].isin(mean.dropna(subset=["fanfics"]).index)].itertuples():
         m, s = mean.loc[row.model], std.loc[row.model]
         error = math.sqrt(sum((s[source] / m[source]) ** 2 / n for source, n in N_STORIES.items()))
         resamples = m["fanfics"] / m["pg19"] * np.exp(error * draws)
-        low, high = np.percentile(resamples, [2.5, 97.5])
+        low, high = np.percentile(resamples, [2.5, 97.5]) if n_resamples else (math.nan, math.nan)
         intervals.append(Interval(m["fanfics"] / m["pg19"], float(low), float(high), resamples))
         rows.append({"origin": "published", "model": row.model, "name": row.name, "family": row.family})
     table = pd.DataFrame(rows)
@@ -177,7 +178,7 @@ def compute_pooling(points: pd.DataFrame, printed: pd.DataFrame, models: pd.Data
     """
     books = points[points["source"] == "pg19"]
     unsolved = select_unsolved(books)
-    model, gain = unsolved["model"], _gain_nats(unsolved)
+    model, gain = unsolved["model"], info_gain_nats(unsolved)
     true_count = gain * unsolved["n_targets"].astype(float) / unsolved["length"].astype(float)
     one = printed[(printed["source"] == "pg19") & (printed["n_mem"] == 1)].set_index("model")
     beyond = unsolved["length"] > model.map(one["decoding_capacity_tokens"])
@@ -232,7 +233,3 @@ def _with_verdicts(table, intervals):
 def _name_precision(cases):
     kinds = cases["autocast"].fillna(cases["dtype"]).unique()
     return ", ".join(sorted(kinds)).replace("float32", "fp32").replace("bfloat16", "bf16 autocast")
-
-
-def _gain_nats(cases):
-    return cases["paper_ce_lm_nats"] - cases["paper_ce_mem_nats"]

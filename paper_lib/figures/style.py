@@ -16,7 +16,7 @@ from matplotlib.ticker import StrMethodFormatter
 from ..files import write_bytes
 from ..paths import FIGURES
 
-TEXT_WIDTH_INCHES = 6.30  # of the ACL page, both columns
+TEXT_WIDTH_INCHES = 6.30  # of the ACL page, both columns: figures are printed at this width or half, letters >= 6 pt
 
 FAMILY_COLOURS = {
     "Pythia": "#0072B2",

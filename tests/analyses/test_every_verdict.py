@@ -34,7 +34,7 @@ def judge_entropy_cutoff(change):
     test, plateau, fits = table("entropy_test"), table("plateau"), published.load_fits()
     on_books = test[(test["origin"] == "published") & (test["source"] == "pg19")].reset_index()
     if change:
-        on_books["auc_within_low"], on_books["auc_within_high"] = 0.3, 0.5
+        on_books["predicts"] = CONTRADICTED
         plateau["verdict"], fits["b_nats_label"] = SUPPORTED, fits["b_nats_label"] + 1
     return entropy_cutoff.judge(on_books, plateau, fits)
 

@@ -97,7 +97,7 @@ def test_fanfics_are_compared_by_their_printed_deviations(gain, std, verdict):
     rows = [{"source": "pg19", "info_gain_nats_mean": 100.0}, {"source": "fanfics", "info_gain_nats_mean": gain}]
     printed = pd.DataFrame(rows).assign(model="m", n_mem=1, info_gain_nats_std=std)
     models = pd.DataFrame({"model": ["m"], "name": ["M"], "family": ["OPT"]})
-    (row,) = text_sources.compare_fanfics(printed, models).to_dict("records")
+    (row,) = text_sources.compare_fanfics(printed, models, **R).to_dict("records")
     assert row["ratio"] == gain / 100
     assert row["ratio_low"] < row["ratio"] < row["ratio_high"]
     assert row["verdict"] == verdict

@@ -105,6 +105,7 @@ def test_mambas_scan_says_what_its_loop_over_positions_says(length, dtype, toler
         torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.slow
 def test_a_row_that_enters_late_runs_as_if_alone():
     lm, protocol = make_lm("llama"), find_protocol("strict")
     settings, rule = Optimiser(lr=0.05, max_steps=120), find_goal("strict")
@@ -121,6 +122,7 @@ def test_a_row_that_enters_late_runs_as_if_alone():
         torch.testing.assert_close(result.vectors, alone[key].vectors, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_texts_of_different_lengths_share_a_batch_and_end_as_if_alone():
     lm, recipe = make_lm("llama"), Recipe(find_goal("strict"), Optimiser(lr=0.1, max_steps=50))
     some = [Case(f"{n}-{i}", ids) for n in (2, 9, 4) for i, ids in enumerate(random_ids(2, n))]
@@ -352,6 +354,7 @@ def test_weights_of_low_precision_prove_nothing():
         assert ladder["exact"] == (dtype == torch.float32)
 
 
+@pytest.mark.slow
 def test_looking_less_often_changes_nothing():
     lm, protocol, rule = make_lm("llama"), find_protocol("strict"), find_goal("strict")
     settings = Optimiser(lr=0.1, max_steps=103)
@@ -368,6 +371,7 @@ def test_looking_less_often_changes_nothing():
         assert seldom[key].measured["ce_mem_min_nats"] == pytest.approx(result.measured["ce_mem_min_nats"])
 
 
+@pytest.mark.slow
 def test_a_case_goes_on_from_unfinished_as_if_never_stopped():
     lm, protocol, rule = make_lm("llama"), find_protocol("strict"), find_goal("strict")
     settings, some, left = Optimiser(lr=0.1, max_steps=103), cases(7, 3), {}
