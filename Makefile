@@ -18,7 +18,7 @@ $(shell mkdir -p build; find paper_lib data -type f ! -path '*/.*' ! -name '*.py
   cmp -s $(FILES).new $(FILES) || cp $(FILES).new $(FILES))
 
 .DELETE_ON_ERROR:
-.PHONY: help reproduce check test quickstart live verify html lint bench manifest links lock lowest clean
+.PHONY: help reproduce check test quickstart model live verify html lint bench manifest links lock lowest clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ quickstart: $(VENV)/.full ## cram a sentence into the small model that ships: ma
 	  $${QUICKSTART_TEXT:+-p} $${QUICKSTART_TEXT:+"TEXT=$$QUICKSTART_TEXT"}
 	@$(PY) -m nbconvert --to html --log-level ERROR --output-dir build/html build/executed/00_quickstart.ipynb
 	@echo "quickstart: see build/html/00_quickstart.html"
+
+NAME := smollm2-135m
+model: $(VENV)/.full ## fetch a real language model, 100 MB: make model NAME=smollm2-135m
+	@$(PY) -m paper_lib fetch $(NAME)
 
 live: $(VENV)/.full ## add torch, transformers and Ray, for `python -m paper_lib run`, `train`, `decode`
 

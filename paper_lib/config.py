@@ -50,12 +50,17 @@ class Optimiser(Settings):
 
 
 class Model(Settings):
-    """A causal LM: hub id or folder, hub revision, precision of the weights, and of the products while optimising."""
+    """A causal LM: hub id, folder or fetched model, hub revision, precision of weights and products, and for large ones
+    how it is spread over devices and whether layers are computed again in the backward pass.
+    """
 
     name: str
     revision: str | None = None
+    gguf: str | None = Field(None, description="a GGUF file in that folder or repository; `name` may also end in it")
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     autocast: Literal["bfloat16", "float16"] | None = None
+    device_map: Literal["auto"] | None = Field(None, description="layers over all devices, by accelerate")
+    checkpointing: bool = Field(False, description="less memory for a third more time")
 
 
 class FolderTexts(Settings):

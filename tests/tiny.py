@@ -95,3 +95,49 @@ def save_tiny_model(folder, **changes):
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def save_tiny_gguf(path, **changes):
+    """Write a model like ``save_tiny_model`` as one GGUF file, 8 bits a weight; return the file's path."""
+    from gguf import GGMLQuantizationType, GGUFWriter, TokenType
+    from gguf.quants import quantize
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    size = {"vocab_size": 258, "hidden_size": 32, "intermediate_size": 32, "bos_token_id": 0, "eos_token_id": 0}
+    config = LlamaConfig(**(DECODER | size | changes))
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    spread_weights(model)
+    writer = GGUFWriter(str(path), "llama")
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(["<s>", *sorted(bytes_to_unicode().values()), "th"])
+    writer.add_token_types([TokenType.CONTROL, *[TokenType.NORMAL] * 257])
+    writer.add_token_merges(["t h"])  # readers look for some
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    names = {"self_attn.": "attn_", "_proj": "", "mlp.": "ffn_", "model.embed_tokens": "token_embd"}
+    names |= {"attn_o.": "attn_output.", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+    names |= {"model.norm": "output_norm", "lm_head": "output", "model.layers": "blk"}
+    for name, weight in model.state_dict().items():
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        if weight.dim() == 1:
+            writer.add_tensor(name, weight.numpy())
+        else:
+            kind = GGMLQuantizationType.Q8_0
+            writer.add_tensor(name, quantize(weight.numpy(), kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -1,5 +1,6 @@
 """A frozen causal language model: tried out, then asked for logits. How one is loaded: ``load``."""
 
+import contextlib
 import dataclasses
 import math
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.import_utils import is_mambapy_available
 
@@ -39,6 +41,7 @@ class FrozenLM:
     for Mamba), ``start_id`` the token before a text (BOS, else EOS, else none) and ``fingerprint`` says which weights
     these are: the sha256 of the files of a folder, or the commit on the hub. ``autocast`` is the lower precision that
     matrix products run in, if any. ``plain_head`` is true if logits are a linear function of the last hidden states.
+    ``checkpointing`` computes each layer a second time, in the backward pass, instead of keeping what it computed.
     """
 
     model: PreTrainedModel
@@ -51,6 +54,7 @@ class FrozenLM:
     fingerprint: str
     autocast: torch.dtype | None = None
     plain_head: bool = False
+    checkpointing: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -87,7 +91,7 @@ class FrozenLM:
 
     def logits(self, inputs: Inputs) -> Float[Tensor, "case kept vocab"]:
         """Return the logits at the positions asked for only."""
-        with self._autocast():
+        with self._computing():
             return self.model(
                 inputs_embeds=inputs.embeds, logits_to_keep=inputs.positions, use_cache=False, **inputs.options
             ).logits
@@ -95,7 +99,7 @@ class FrozenLM:
     def score(self, inputs: Inputs, targets: Int[Tensor, "case kept"], loss: Loss = CROSS_ENTROPY) -> Scores:
         """Return the scores, each (case, kept), of the tokens ``targets`` at the positions asked for."""
         if self.plain_head:
-            with self._autocast():
+            with self._computing():
                 output = self.model.base_model(inputs_embeds=inputs.embeds, use_cache=False, **inputs.options)
             head = self.model.get_output_embeddings()
             dtype = self.autocast or head.weight.dtype
@@ -108,8 +112,19 @@ class FrozenLM:
             scores = score_logits(logits, targets.flatten(), loss)
         return Scores(*(score.view(targets.shape) for score in scores))
 
-    def _autocast(self):
-        return torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None)
+    @contextlib.contextmanager
+    def _computing(self):
+        # transformers checkpoints layers in training mode only, which would also switch on what is inside them.
+        checkpointed = torch.is_grad_enabled() and self.checkpointing
+        layers = [m for m in self.model.modules() if checkpointed and isinstance(m, GradientCheckpointingLayer)]
+        for layer in layers:
+            layer.training = True
+        try:
+            with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+                yield
+        finally:
+            for layer in layers:
+                layer.training = False
 
     @torch.no_grad()
     def greedy(
@@ -121,7 +136,7 @@ class FrozenLM:
         """
         said, past = [], {}
         for _ in range(n_tokens):
-            with self._autocast():  # of a copy, since CTRL scales what it is given in place
+            with self._computing():  # of a copy, since CTRL scales what it is given in place
                 output = self.model(inputs_embeds=inputs.clone(), logits_to_keep=1, use_cache=cached, **past)
             said.append(output.logits[:, -1:].argmax(dim=-1))
             past = {name: output[name] for name in CACHES if output.get(name) is not None}
@@ -131,12 +146,16 @@ class FrozenLM:
 
 
 def prepare_lm(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, fingerprint: str
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    *,
+    fingerprint: str,
+    checkpointing: bool = False,
 ) -> FrozenLM:
     """Return ``model`` as a FrozenLM: eval mode, no gradients to weights, tried out on random input vectors.
 
     From then on convolutions in fp32 are in full precision, in this whole process. Raises InputError for a model that
-    looks ahead (encoders), or that cannot be run or decoded from input vectors.
+    looks ahead (encoders), that cannot be run or decoded from input vectors, or that cannot do ``checkpointing``.
     """
     # By default torch rounds the inputs of convolutions (Mamba has some) to 10 bits on GPUs; fp32 is to mean fp32.
     torch.backends.cudnn.conv.fp32_precision = "ieee"
@@ -163,7 +182,8 @@ def prepare_lm(
     try:
         _check_causal(lm)
         _check_decoding(lm)
-        return dataclasses.replace(lm, plain_head=_has_plain_head(lm))
+        lm = dataclasses.replace(lm, plain_head=_has_plain_head(lm))
+        return _checkpoint(lm) if checkpointing else lm
     except (InputError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # from the code of any of transformers' hundreds of models
@@ -198,9 +218,26 @@ def _check_decoding(lm):
         lm.greedy(_random_inputs(lm, 2), 2, cached=cached)
 
 
+def _checkpoint(lm):
+    # Layers that have more than their training mode to tell them apart, such as OPT's dropout, would compute otherwise.
+    name = type(lm.model).__name__
+    if not lm.model.supports_gradient_checkpointing:
+        raise InputError(f"{name} has no gradient checkpointing; leave it out, or choose another model")
+    # The older name goes in transformers 6.
+    enable = getattr(lm.model, "activation_checkpointing_enable", lm.model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
+    there, last = dataclasses.replace(lm, checkpointing=True), torch.tensor([3], device=lm.device)
+    inputs = Inputs(_random_inputs(lm, 3).requires_grad_(), last)
+    if not torch.equal(there.logits(inputs), lm.logits(inputs)):
+        raise InputError(f"{name} computes something else under gradient checkpointing; leave it out")
+    return there
+
+
 @torch.no_grad()
 def _has_plain_head(lm):
     # Some models scale or cap their logits, or project what they call the last hidden state; then they are asked whole.
+    if getattr(lm.model, "hf_device_map", None):  # head and last hidden state may lie on different devices
+        return False
     inputs = _random_inputs(lm, 1)
     everywhere = torch.arange(4, device=lm.device)
     logits, head = lm.logits(Inputs(inputs, everywhere)), lm.model.get_output_embeddings()

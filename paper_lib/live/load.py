@@ -16,7 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, FineGr
 from transformers.utils import cached_file, extract_commit_hash, has_file, logging
 
 from ..errors import InputError, first_sentence
+from ..models import locate
 from ..paths import ROOT
+from .gguf import find_gguf, load_gguf, split_name
 from .lm import FrozenLM, prepare_lm
 
 CUDA_KERNELS = ("mamba_ssm", "causal_conv1d")
@@ -35,7 +37,7 @@ WAYS_OUT = {
     "backend tokenizer": "put the tokenizer.json of the model beside its weights",
     f"named {WEIGHTS}": "pickled weights (.bin) can run code and are never loaded; if a pull request listed at "
     "https://huggingface.co/{name}/discussions has safetensors weights, set `revision: refs/pr/NUMBER`",
-    "": "give a hub id or a folder with config.json and safetensors weights of a causal LM",
+    "": "give a hub id or a folder with config.json and safetensors weights of a causal LM, or a GGUF file",
 }
 
 
@@ -43,31 +45,43 @@ def load_lm(
     name: str,
     *,
     revision: str | None = None,
+    gguf: str | None = None,
     dtype: str = "float32",
     autocast: str | None = None,
     device: str = "cpu",
+    device_map: str | None = None,
+    checkpointing: bool = False,
 ) -> FrozenLM:
-    """Load a causal LM from the hub or from a folder in the hub's format, check it and prepare it (``prepare_lm``).
+    """Load a causal LM from the hub, a folder in its format or a GGUF file, check and prepare it (``prepare_lm``).
 
-    ``revision`` is a branch, tag, commit or pull request (``refs/pr/1``) on the hub; the model is then known by its
-    commit. ``dtype``, of the weights, is float32, bfloat16, float16 or float64; ``autocast``, of the matrix products,
-    is bfloat16, float16 or None for no other than that of the weights. Weights come from safetensors only, FP8 ones are
-    converted to ``dtype``, and no remote code is ever run. Raises InputError for a model that is missing, incomplete,
-    otherwise quantised, not a causal LM or in need of its own code, for an adapter, and for a device that is not there.
+    ``name`` may also be a model that was fetched (models.REAL_MODELS). ``revision`` is a branch, tag, commit or pull
+    request (``refs/pr/1``) on the hub; the model is then known by its commit. ``gguf`` is a file in that folder or
+    repository. ``dtype``, of the weights, is float32, bfloat16, float16 or float64; ``autocast``, of the matrix
+    products, is bfloat16, float16 or None for no other than that of the weights. ``device_map`` "auto" spreads the
+    layers over the devices that are there, ``checkpointing`` computes each layer again in the backward pass: for models
+    too large otherwise. Weights come from safetensors or GGUF only, FP8 ones are converted to ``dtype``, and no remote
+    code is ever run. Raises InputError for a model that is missing, incomplete, otherwise quantised, not a
+    causal LM or in need of its own code, for an adapter, and for a device that is not there.
     """
     _check_device(device)
+    name, gguf = split_name(locate(name), gguf)
     folder = ROOT / Path(name).expanduser()  # models of this repository are named from its root, wherever one stands
     in_folder = folder.is_dir()
     name = str(folder) if in_folder else name
+    placed = {"device_map": device_map} if device_map else {}
     try:
-        with _errors_in_one_line(name):
-            commit = _check_folder(folder) if in_folder else _find_commit(name, revision)
-            options = {"revision": commit, "trust_remote_code": False}
-            with _kernels_for(device), _without_noise():
-                model = _load_model(name, getattr(torch, dtype), options).to(device)
+        with _errors_in_one_line(name), _kernels_for(device), _without_noise():
+            if gguf:
+                path, fingerprint = find_gguf(name, gguf, revision, folder)
+                model, tokenizer = load_gguf(path, getattr(torch, dtype), **placed)
+            else:
+                commit = _check_folder(folder) if in_folder else _find_commit(name, revision)
+                options = {"revision": commit, "trust_remote_code": False}
+                model = _load_model(name, getattr(torch, dtype), options | placed)
                 tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        fingerprint = _hash_folder(folder) if in_folder else f"{name}@{commit}"
-        lm = prepare_lm(model, tokenizer, fingerprint=fingerprint)
+                fingerprint = _hash_folder(folder) if in_folder else f"{name}@{commit}"
+            model = _check_placement(model) if device_map else model.to(device)
+        lm = prepare_lm(model, tokenizer, fingerprint=fingerprint, checkpointing=checkpointing)
     except torch.OutOfMemoryError:
         raise InputError(f"{name} in {dtype} does not fit on {device}; use bfloat16 or a smaller model") from None
     return dataclasses.replace(lm, autocast=getattr(torch, autocast) if autocast else None)
@@ -75,7 +89,8 @@ def load_lm(
 
 def load_same(record: dict, load: Callable = load_lm) -> FrozenLM:
     """Return the model of a record; InputError if its weights are not those that the record was measured with."""
-    lm = load(record["model"], revision=record["revision"], dtype=record["dtype"])
+    gguf = record.get("gguf") or None
+    lm = load(record["model"], revision=record["revision"], gguf=gguf, dtype=record["dtype"])
     if lm.fingerprint != record["weights"]:
         raise InputError(f"{record['model']} has other weights than when {record['key'][:12]} was run; restore them")
     return lm
@@ -97,8 +112,9 @@ def _check_device(device):
 def _check_folder(folder):
     _refuse_adapter(folder, None)
     if not (folder / "config.json").is_file():
-        what = "GGUF files, which are not read" if any(folder.glob("*.gguf")) else "no config.json"
-        raise InputError(f"{folder} has {what}; {WAYS_OUT['']}")
+        files = sorted(path.name for path in folder.glob("*.gguf"))
+        way_out = f"name its GGUF file: gguf: {files[0]}" if files else WAYS_OUT[""]
+        raise InputError(f"{folder} has no config.json; {way_out}")
     weights = _list_weights(folder)
     for path in [folder / "config.json", folder / "tokenizer.json", *weights]:
         if path.is_file() and _begins_with(path, b"version https://git-lfs"):
@@ -129,8 +145,6 @@ def _begins_with(path, beginning):
 
 def _find_commit(name, revision):
     # Of a model on the hub, so that all its files are of one commit, and the record can say which.
-    if name.endswith(".gguf"):
-        raise InputError(f"{name}: GGUF files are not read; {WAYS_OUT['']}")
     if Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1:
         raise InputError(f"cannot load {name}: there is no such folder; {WAYS_OUT['']}")
     if not ENDPOINT.startswith(("http://", "https://")):
@@ -171,6 +185,13 @@ def _load_model(name, dtype, options):
     )
     _check_tensors(name, model, report)
     return model.to(dtype) if quantised else model  # transformers leaves it in a mixture
+
+
+def _check_placement(model):
+    # With more weights than all devices hold, accelerate leaves some of them out, and each step would read them anew.
+    if any(weight.is_meta for weight in model.parameters()):
+        raise InputError(f"{model.name_or_path} does not fit on the devices here; use bfloat16 or a smaller model")
+    return model
 
 
 def _find_quantisation(config):

@@ -61,6 +61,7 @@ def _make_record(sweep, lm, protocol, case, result, n_correct_lm, ce_lm_nats, n_
         "key": case.key,
         "model": sweep.model.name,
         "revision": lm.commit,
+        "gguf": sweep.model.gguf,
         "d_embed": lm.d_embed,
         "vocab_size": lm.vocab_size,
         "n_parameters": lm.n_parameters,

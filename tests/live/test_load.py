@@ -234,14 +234,6 @@ def test_a_missing_shard_is_named(folder, tmp_path):
     refuse(tmp_path / "sharded", f"lacks {shards[1].name}; download what is missing from where the rest came")
 
 
-def test_gguf_is_not_read_yet(folder):
-    (folder / WEIGHTS).rename(folder / "model-Q4.gguf")
-    refuse(folder / "model-Q4.gguf", "GGUF files are not read; give a hub id or a folder")
-    for name in ("config.json", "generation_config.json"):
-        (folder / name).unlink()
-    refuse(folder, "has GGUF files, which are not read; give a hub id or a folder")
-
-
 def test_a_folder_without_config_or_that_is_not_there_is_told(folder):
     (folder / "config.json").unlink()
     refuse(folder, "has no config.json; give a hub id or a folder")

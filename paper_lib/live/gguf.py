@@ -1,0 +1,87 @@
+"""Models in one GGUF file, with quantised weights that are computed back to full numbers when they are loaded.
+
+They are real weights, but not bit for bit those that the file was made from.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file, extract_commit_hash
+
+from ..errors import InputError, first_sentence
+from ..models import REAL_MODELS
+
+SUFFIX = ".gguf"
+MAGIC = b"GGUF"
+
+
+def split_name(name: str, file: str | None) -> tuple[str, str | None]:
+    """Return folder or hub id, and GGUF file: ``name`` may end in the file, which is None for another kind of model."""
+    if file is None and name.endswith(SUFFIX):
+        folder, _, file = name.rpartition("/")
+        return folder or ".", file
+    return name, file
+
+
+def find_gguf(name: str, file: str, revision: str | None, folder: Path) -> tuple[Path, str]:
+    """Return where the GGUF file is, downloaded from the hub unless ``folder`` is there, and its fingerprint.
+
+    Raises InputError for a file that is missing, is no GGUF file, or is a fetched model that has been damaged, and
+    where the package gguf is not installed.
+    """
+    if not importlib.util.find_spec("gguf"):
+        raise InputError(f"{file} needs the package gguf, which is not installed; run `make live`")
+    path, commit = folder / file, None
+    if not folder.is_dir():
+        path = Path(cached_file(name, file, revision=revision))
+        commit = extract_commit_hash(str(path), None)
+    if not path.is_file():
+        raise InputError(f"{path} is missing; give the path of a GGUF file")
+    with path.open("rb") as content:
+        if content.read(len(MAGIC)) != MAGIC:
+            raise InputError(f"{path} is no GGUF file; download it again")
+        content.seek(0)
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    for model in REAL_MODELS.values():
+        if path == model.path and digest != model.sha256:
+            raise InputError(f"{path} is damaged; run: python -m paper_lib fetch {model.name}")
+    return path, f"{name}/{file}@{commit}" if commit else f"sha256:{digest}"
+
+
+def load_gguf(path: Path, dtype: torch.dtype, **options) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return model and tokenizer of a GGUF file, its weights computed back to ``dtype``.
+
+    Raises InputError for a file that is cut off or damaged, and an architecture that transformers does not read.
+    """
+    folder, file = str(path.parent), {"gguf_file": path.name}
+    with _errors_in_one_line(path):
+        config = AutoConfig.from_pretrained(folder, **file)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=dtype, output_loading_info=True, **file, **options
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, **file)
+    if missing := sorted(report["missing_keys"] | {name for name, *_ in report["mismatched_keys"]}):
+        raise InputError(f"{path} lacks tensors of its {type(model).__name__}, such as {missing[0]}; give a whole file")
+    # What is loaded is an ordinary model; these would forbid to save or move it.
+    model.hf_quantizer, model.is_quantized = None, False
+    del model.config.quantization_config
+    return model, tokenizer
+
+
+@contextlib.contextmanager
+def _errors_in_one_line(path):
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # a bar for each file that is read
+            yield
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # from readers that trust what they read
+        raise InputError(
+            f"cannot load {path}: {first_sentence(error)}; download it again if it may be damaged, "
+            "or choose an architecture that transformers reads from GGUF"
+        ) from error
