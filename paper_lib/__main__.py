@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from .errors import InputError
-from .paths import BUILD, ROOT, SHIPPED, relative_to_root
+from .paths import BUILD, ROOT, relative_to_root
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -170,18 +170,28 @@ def fetch(
 def cram(
     text: Annotated[str, typer.Argument(help="The text, in quotes.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File to save the vectors to (.safetensors).")] = None,
-    model: Annotated[str, typer.Option(help="A hub id, or a folder in the hub's format.")] = SHIPPED,
+    model: Annotated[
+        str | None, typer.Option(help="A hub id, a folder, a GGUF file or a fetched model; by default the best here.")
+    ] = None,
     n_mem: Annotated[
         int | None, typer.Option(min=1, help="Number of vectors; by default the fewest of 1, 2, 4, 8, 16 that work.")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="strict, kuratov2025, ...")] = "strict",
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.05,
-    max_steps: Annotated[int, typer.Option(min=1, help="Maximum steps for each number of vectors.")] = 500,
+    recipe: Annotated[str, typer.Option(help="fast, or published: the paper's optimiser.")] = "fast",
+    protocol: Annotated[str, typer.Option(help="strict, anchored, ...; auto suits the model.")] = "auto",
+    lr: Annotated[float | None, typer.Option(help="Learning rate, if not the recipe's.")] = None,
+    max_evaluations: Annotated[int, typer.Option(min=1, help="For each number of vectors.")] = 400,
 ) -> None:
     """Cram a text into vectors of a frozen language model, and print what the model decodes from them."""
-    with _live("progress").CramProgress(max_steps) as progress:
+    with _live("progress").CramProgress(max_evaluations) as progress:
         memory = _live("cram").cram(
-            text, model=model, n_mem=n_mem, protocol=protocol, lr=lr, max_steps=max_steps, on_step=progress.step
+            text,
+            model=model,
+            n_mem=n_mem,
+            recipe=recipe,
+            protocol=protocol,
+            lr=lr,
+            max_evaluations=max_evaluations,
+            on_step=progress.step,
         )
     print(memory.text())
     record, n_vectors = memory.record, len(memory.vectors)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import InputError, suggest
 from .files import read_utf8
@@ -46,7 +46,7 @@ class Optimiser(Settings):
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     max_steps: Positive = 5000
-    mover: str = added_later("adamw", description="one of live/movers.py")
+    mover: str = added_later("adamw", description="one of live/movers/")
 
 
 class Model(Settings):
@@ -103,6 +103,17 @@ class HubTexts(Settings):
 Texts = Annotated[FolderTexts | WordTexts | StringTexts | HubTexts, Field(discriminator="source")]
 
 
+# Settings by one word; what a sweep says itself comes before them. notebooks/11_optimizer has how they were found.
+RECIPES = {
+    "published": {},
+    "fast": {
+        "protocols": ("auto",),
+        "optimiser": {"mover": "lbfgs", "lr": 3.0, "weight_decay": 0.0, "max_steps": 400},
+        "loss": "cross_entropy(temperature=0.25)",
+    },
+}
+
+
 class Sweep(Settings):
     """All cases of one experiment: every text x length x n_mem x protocol, for one model."""
 
@@ -112,7 +123,8 @@ class Sweep(Settings):
     n_texts: Positive = 50
     lengths: tuple[Positive, ...] = Field(min_length=1)
     n_mem: tuple[Positive, ...] = (1,)
-    protocols: tuple[str, ...] = Field(("kuratov2025",), min_length=1)
+    recipe: str = Field("published", description="one of RECIPES: defaults for the settings below")
+    protocols: tuple[str, ...] = Field(("kuratov2025",), min_length=1, description="auto chooses by live/sinks.py")
     stopping: str | None = Field(None, description="a goal; by default the one named like the protocol, or strict")
     optimiser: Optimiser = Optimiser()
     loss: str = Field("cross_entropy", description="one of live/loss.py")
@@ -125,6 +137,17 @@ class Sweep(Settings):
         None, description="seed of the texts drawn; by default `seed`, that of the starts too"
     )
     n_restarts: Positive = Field(1, description="random starts of each text, each a case of its own")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_recipe(cls, settings):
+        name = settings.get("recipe", "published")
+        if name not in RECIPES:
+            raise ValueError(f"unknown recipe {name!r}; choose from: {', '.join(RECIPES)}")
+        recipe, moving = RECIPES[name], settings.get("optimiser", {})
+        if recipe and isinstance(moving, dict):  # else it says everything, or is wrong and told so below
+            settings = settings | {"optimiser": recipe["optimiser"] | moving}
+        return recipe | settings
 
     @field_validator("lengths", "n_mem", "protocols")
     @classmethod

@@ -18,6 +18,7 @@ from .movers import MOVERS
 from .parametrisations import PARAMETRISATIONS
 from .parts import name_part
 from .protocols import Protocol, find_protocol
+from .sinks import choose_protocol
 from .texts import draw_texts
 from .tokens import TextSample, tokenize
 
@@ -50,7 +51,7 @@ def list_cases(sweep: Sweep, lm: FrozenLM) -> list[SweepCase]:
     texts = draw_texts(sweep.texts, sweep.n_texts, sweep.seed if sweep.text_seed is None else sweep.text_seed)
     cases = []
     for name in sweep.protocols:
-        protocol = find_protocol(name)
+        protocol = find_protocol(choose_protocol(name, lm))
         for length in sorted(sweep.lengths):
             for n_mem in sweep.n_mem:
                 protocol.check(lm, length, n_mem)

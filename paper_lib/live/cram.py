@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from ..capacity import nats_to_bits
-from ..config import Optimiser, Sweep
+from ..config import Sweep, describe
 from ..errors import InputError
 from ..frozen import load_frozen_cases
-from ..paths import BUILD, SHIPPED
+from ..models import default_model
+from ..paths import BUILD
 from ..store import find_stored, read_case, write_case
 from .cases import make_case
 from .finders import Optimise
@@ -24,6 +26,7 @@ from .proofs import decode_text
 from .protocols import find_protocol
 from .records import make_records
 from .rows import Case, make_recipe
+from .sinks import AUTO, choose_protocol
 from .texts import draw_texts
 from .tokens import tokenize
 
@@ -70,11 +73,12 @@ class Memory:
 def cram(
     text: str | Sequence[str],
     *,
-    model: str | FrozenLM = SHIPPED,
+    model: str | FrozenLM | None = None,
     n_mem: int | None = 1,
-    protocol: str = "strict",
-    lr: float = 0.05,
-    max_steps: int = 500,
+    recipe: str = "fast",
+    protocol: str = AUTO,
+    lr: float | None = None,
+    max_evaluations: int = 400,
     storage: str = "float16",
     device: str | None = None,
     seed: int = 0,
@@ -82,20 +86,26 @@ def cram(
 ) -> Memory | list[Memory]:
     """Cram a text into ``n_mem`` vectors of a frozen model; a list of texts goes in one batch and comes back as a list.
 
-    ``model`` is a hub id, a folder in the hub's format, or a loaded model. With ``n_mem`` None vectors are doubled, up
-    to 16, until every text is exact. ``lr``, ``max_steps``, ``storage`` and ``seed`` are those of a sweep, and
-    ``on_step`` sees what each step measured (see ``measure.measure``). Raises InputError for an empty text, one that is
-    too long for the model, or one that its tokenizer does not give back.
+    ``model`` is a hub id, a folder in the hub's format, a GGUF file, a fetched or a loaded model; by default
+    SmolLM2-135M if it is fetched, else the small one that ships. With ``n_mem`` None vectors are doubled, up to 16,
+    until every text is exact. ``recipe`` is one of config.RECIPES, ``lr`` its learning rate where another one is
+    wanted, ``max_evaluations`` how often a text goes forward and backward through the model; ``protocol``, ``storage``
+    and ``seed`` are those of a sweep, and ``on_step`` sees what each evaluation measured (see ``measure.measure``).
+    Raises InputError for an empty text, one that is too long for the model, or one that its tokenizer does not give
+    back.
     """
     texts = [text] if isinstance(text, str) else list(text)
     if not texts or not all(texts):
         raise InputError("one of the texts is empty; give at least one character")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device, model = device or ("cuda" if torch.cuda.is_available() else "cpu"), model or default_model()
+    optimiser = {"max_steps": max_evaluations} | ({} if lr is None else {"lr": lr})
+    sweep = _make_sweep(
+        texts, model, recipe=recipe, protocols=(protocol,), optimiser=optimiser, storage=storage, seed=seed
+    )
     lm = load_once(model, device=device) if isinstance(model, str) else model
-    optimiser = Optimiser(lr=lr, max_steps=max_steps)
-    sweep = _make_sweep(texts, model, protocols=(protocol,), optimiser=optimiser, storage=storage, seed=seed)
+    protocol = find_protocol(choose_protocol(protocol, lm))
     for n_vectors in (n_mem,) if n_mem else (1, 2, 4, 8, 16):
-        memories = _cram_together(sweep, lm, n_vectors, find_protocol(protocol), on_step)
+        memories = _cram_together(sweep, lm, n_vectors, protocol, on_step)
         if all(memory.exact for memory in memories):
             break
     return memories[0] if isinstance(text, str) else memories
@@ -128,7 +138,10 @@ def decode(path: str | Path, key: str | None = None) -> str | dict[str, str]:
 def _make_sweep(texts, model, **settings):
     name = model if isinstance(model, str) else model.model.name_or_path
     source = {"source": "strings", "texts": texts}
-    return Sweep(name="cram", model={"name": name}, texts=source, n_texts=len(texts), lengths=(1,), **settings)
+    try:
+        return Sweep(name="cram", model={"name": name}, texts=source, n_texts=len(texts), lengths=(1,), **settings)
+    except ValidationError as error:
+        raise InputError(describe(error)) from None
 
 
 def _cram_together(sweep, lm, n_mem, protocol, on_step):

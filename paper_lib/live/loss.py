@@ -8,6 +8,7 @@ logits of a chunk are thrown away before the next chunk is looked at.
 A loss of your own is a ``Loss`` with another ``of``, entered in ``LOSSES``.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,11 +35,21 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss per target; the default is its cross-entropy in nats."""
+    """A loss per target; the default is its cross-entropy in nats.
+
+    ``temperature`` divides the logits. Below 1 a target that leads weighs less and one that is behind weighs more, so
+    more tokens come out right, at the price of nats (Progressive Cramming, appendix).
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        if not (isinstance(self.temperature, (int, float)) and 0 < self.temperature < math.inf):
+            raise ValueError(f"temperature {self.temperature} is not above 0; use one between .1 and 1")
 
     def of(self, logits: Float[Tensor, "target vocab"], targets: Int[Tensor, " target"]) -> Float[Tensor, " target"]:
         """Return the loss of each target, differentiable in the logits."""
-        return functional.cross_entropy(logits, targets, reduction="none")
+        return functional.cross_entropy(logits / self.temperature, targets, reduction="none")
 
 
 CROSS_ENTROPY = Loss()
@@ -54,7 +65,7 @@ def score_logits(
         hit = logits.argmax(dim=-1) == targets
         other = logits.scatter(-1, targets.unsqueeze(-1), -torch.inf).amax(dim=-1)
     ce = functional.cross_entropy(logits, targets, reduction="none")
-    return Scores(ce if loss is CROSS_ENTROPY else loss.of(logits, targets), ce.detach(), hit, right.detach() - other)
+    return Scores(ce if loss == CROSS_ENTROPY else loss.of(logits, targets), ce.detach(), hit, right.detach() - other)
 
 
 def score_hidden(
@@ -86,7 +97,7 @@ class _ScoreInChunks(torch.autograd.Function):
             right, total = logits.gather(-1, target), logits.logsumexp(dim=-1, keepdim=True)
             ce[rows] = (total - right).squeeze(-1)
             hit[rows] = logits.argmax(dim=-1) == targets[rows]
-            if loss is CROSS_ENTROPY:
+            if loss == CROSS_ENTROPY:
                 value[rows], slope = ce[rows], None
             else:
                 value[rows], slope = _differentiate(loss, logits, targets[rows])

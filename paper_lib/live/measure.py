@@ -8,10 +8,22 @@ from torch import Tensor
 
 from ..errors import InputError
 from .lm import FrozenLM
-from .loss import CROSS_ENTROPY, Loss
+from .loss import CROSS_ENTROPY, Loss, Scores
 from .protocols import Protocol
 
 CPU_TOKENS_PER_THREAD, GPU_TOKENS = 512, 65_536  # of a batch; more make a step longer, hardly a token cheaper
+
+
+def score_targets(
+    lm: FrozenLM,
+    protocol: Protocol,
+    vectors: Float[Tensor, "case row width"] | None,
+    ids: Int[Tensor, "case pos"],
+    loss: Loss = CROSS_ENTROPY,
+) -> Scores:
+    """Return the scores of every target, each (case, target), with vectors or of the LM alone (None)."""
+    inputs = protocol.baseline(lm, ids) if vectors is None else protocol.build(lm, vectors, ids)
+    return lm.score(inputs, protocol.targets(ids), loss)
 
 
 def measure(
@@ -29,8 +41,7 @@ def measure(
     ``first_error`` is the place of the first miss (-1 for none), ``margin`` is the smallest lead in logits of a target
     over the best other token.
     """
-    inputs = protocol.baseline(lm, ids) if vectors is None else protocol.build(lm, vectors, ids)
-    value, ce, hit, lead = lm.score(inputs, protocol.targets(ids), loss)
+    value, ce, hit, lead = score_targets(lm, protocol, vectors, ids, loss)
     if n_active is not None:
         counts = torch.arange(hit.shape[1], device=hit.device) < n_active.unsqueeze(1)
         value, ce = (torch.where(counts, numbers, 0) for numbers in (value, ce))

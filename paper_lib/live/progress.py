@@ -41,10 +41,10 @@ class SweepProgress:
 
 
 class CramProgress:
-    """A bar over the steps of one text, begun again for each number of vectors."""
+    """A bar over the evaluations of one text, begun again for each number of vectors."""
 
-    def __init__(self, max_steps: int):
-        self.max_steps, self.n_mem, self._bar = max_steps, None, None
+    def __init__(self, max_evaluations: int):
+        self.max_evaluations, self.n_mem, self._bar = max_evaluations, None, None
 
     def __enter__(self):
         return self
@@ -54,10 +54,11 @@ class CramProgress:
             self._bar.close()
 
     def step(self, now: dict) -> None:
-        """Count a step and show how many tokens are right."""
+        """Count an evaluation and show how many tokens are right."""
         if now["gradient"].shape[1] != self.n_mem:
             self.__exit__()
             self.n_mem = now["gradient"].shape[1]
-            self._bar = tqdm(desc=f"n_mem {self.n_mem}", total=self.max_steps, unit=" steps", dynamic_ncols=True)
+            n_vectors = f"{self.n_mem} vector" + "s" * (self.n_mem > 1)
+            self._bar = tqdm(desc=n_vectors, total=self.max_evaluations, unit=" evaluations", dynamic_ncols=True)
         self._bar.update()
         self._bar.set_postfix_str(f"{now['share_correct'].mean():.0%} of tokens right", refresh=False)

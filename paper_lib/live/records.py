@@ -11,10 +11,11 @@ from ..capacity import SOLVED_ACCURACY
 from ..config import Sweep, hash_ids
 from .cases import SweepCase
 from .lm import FrozenLM
-from .measure import measure, run_in_parts
+from .measure import run_in_parts, score_targets
 from .proofs import climb_ladder
 from .protocols import Protocol
 from .rows import Finished
+from .sinks import measure_start_attention
 
 PACKAGES = ("torch", "transformers", "tokenizers")
 
@@ -31,31 +32,45 @@ def make_records(
     n_active = torch.tensor([result.n_active or protocol.n_targets(ids.shape[1]) for result in finished])
 
     def measure_finally(vectors, ids, n_active):
-        there = vectors.to(lm.device), ids.to(lm.device)
+        exact_lm, there = lm.without_autocast(), ids.to(lm.device)
         with torch.no_grad():
-            alone = measure(lm.without_autocast(), protocol, None, there[1])
-            with_vectors = measure(lm.without_autocast(), protocol, *there)
+            alone, with_vectors = (
+                score_targets(exact_lm, protocol, given, there) for given in (None, vectors.to(lm.device))
+            )
         ladder = climb_ladder(lm, protocol, vectors, ids, n_active.tolist())
-        numbers = [each[name].tolist() for each in (alone, with_vectors) for name in ("n_correct", "ce_nats")]
-        return list(zip(*numbers, ladder, strict=True))
+        sums = [_sum_up(*scores) for scores in zip(_rows(alone), _rows(with_vectors), strict=True)]
+        return list(zip(sums, ladder, strict=True))
 
     parts, _ = run_in_parts(measure_finally, len(ids), vectors, ids, n_active)
     return [
-        _make_record(sweep, lm, protocol, case, result, *numbers)
-        for case, result, numbers in zip(cases, finished, itertools.chain.from_iterable(parts), strict=True)
+        _make_record(sweep, lm, protocol, case, result, *measured)
+        for case, result, measured in zip(cases, finished, itertools.chain.from_iterable(parts), strict=True)
     ]
 
 
-def _make_record(sweep, lm, protocol, case, result, n_correct_lm, ce_lm_nats, n_correct_mem, ce_mem_nats, ladder):
-    config, sample = case.config, case.sample
-    n_targets = protocol.n_targets(config.length)
-    sums = {
-        "n_correct_lm": n_correct_lm,
-        "n_correct_mem": n_correct_mem,
-        "ce_lm_nats": ce_lm_nats,
+def _rows(scores):
+    # Cross-entropy, hits and leads of one case after the other.
+    return zip(scores.ce, scores.hit, scores.lead, strict=True)
+
+
+def _sum_up(alone, with_vectors):
+    # Of the LM alone and with vectors: sums over targets, and target by target, to what single precision holds.
+    (ce_lm, hit_lm, _), (ce_mem, hit_mem, lead_mem) = alone, with_vectors
+    each = {"ce_lm_nats_each": ce_lm, "ce_mem_nats_each": ce_mem, "margin_each": lead_mem}
+    ce_mem_nats = ce_mem.double().sum().item()
+    return {
+        "n_correct_lm": int(hit_lm.sum()),
+        "n_correct_mem": int(hit_mem.sum()),
+        "ce_lm_nats": ce_lm.double().sum().item(),
         "ce_mem_nats": ce_mem_nats,
         "ce_mem_min_nats": ce_mem_nats,
-    } | result.measured
+    } | {name: [float(f"{number:.6g}") for number in values.tolist()] for name, values in each.items()}
+
+
+def _make_record(sweep, lm, protocol, case, result, sums, ladder):
+    config, sample = case.config, case.sample
+    n_targets = protocol.n_targets(config.length)
+    sums = sums | result.measured
     exact_ids = sample.ids[: ladder["exact_length_tokens"]]
     return {
         "key": case.key,
@@ -80,6 +95,7 @@ def _make_record(sweep, lm, protocol, case, result, n_correct_lm, ce_lm_nats, n_
         "given_ids": list(sample.ids[: protocol.n_given]),
         "side_information_bits": protocol.side_information_bits(lm, config.length),
         "start_id": protocol.start_id(lm),
+        "start_attention": measure_start_attention(lm),
         "vector_bytes": _vector_bytes(lm, protocol, config),
         "wall_seconds": result.wall_seconds,
         "device": torch.cuda.get_device_name(lm.device) if lm.device.type == "cuda" else platform.machine(),

@@ -18,6 +18,9 @@ from paper_lib.paths import DATA, ROOT
 pytestmark = pytest.mark.slow
 
 
+QUICK = {"recipe": "published", "lr": 0.1, "max_evaluations": 150}
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return save_tiny_model(tmp_path_factory.mktemp("model"))
@@ -25,7 +28,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def memory(model):
-    return paper_lib.cram("hi", model=model, n_mem=2, lr=0.1, max_steps=600)
+    return paper_lib.cram("hi", model=model, n_mem=2, recipe="published", lr=0.1, max_evaluations=600)
 
 
 def run(*arguments, **environment):
@@ -56,13 +59,17 @@ def test_a_text_comes_back_from_its_vectors_and_from_their_file(memory, tmp_path
 
 def test_texts_of_a_list_are_each_what_they_are_alone(model):
     texts = ["a cat", "hi", "no"]
-    together = paper_lib.cram(texts, model=load_lm(model, dtype="float64"), n_mem=2, lr=0.1, max_steps=150)
+    together = paper_lib.cram(
+        texts, model=load_lm(model, dtype="float64"), n_mem=2, recipe="published", lr=0.1, max_evaluations=150
+    )
     assert [memory.record["length"] for memory in together] == [5, 2, 2]
     for text, memory in zip(texts, together, strict=True):
         if memory.exact:
             assert memory.text() == text
     assert any(memory.exact for memory in together)
-    (alone,) = paper_lib.cram(["a cat"], model=load_lm(model, dtype="float64"), n_mem=2, lr=0.1, max_steps=150)
+    (alone,) = paper_lib.cram(
+        ["a cat"], model=load_lm(model, dtype="float64"), n_mem=2, recipe="published", lr=0.1, max_evaluations=150
+    )
     assert alone.record["n_steps"] == together[0].record["n_steps"]
     assert alone.record["n_correct_mem"] == together[0].record["n_correct_mem"]
 
@@ -75,7 +82,8 @@ def test_without_a_number_vectors_are_doubled_until_the_text_is_exact(model):
         model=lm,
         n_mem=None,
         lr=0.1,
-        max_steps=150,
+        recipe="published",
+        max_evaluations=150,
         on_step=lambda now: seen.append(now["gradient"].shape[1]),
     )
     assert list(dict.fromkeys(seen)) == [1, 2, 4, 8, 16][: len(set(seen))]
@@ -116,7 +124,7 @@ def test_a_damaged_or_foreign_file_is_told_in_one_line(memory, tmp_path, damage)
 def test_other_weights_are_refused(memory, tmp_path):
     folder = tmp_path / "model"
     other = save_tiny_model(folder)
-    theirs = paper_lib.cram("hi", model=other, n_mem=1, lr=0.1, max_steps=2)
+    theirs = paper_lib.cram("hi", model=other, n_mem=1, recipe="published", lr=0.1, max_evaluations=2)
     path = theirs.save(tmp_path / "x.safetensors")
     save_tiny_model(folder, intermediate_size=32)
     result = run("decode", path)

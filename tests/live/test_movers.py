@@ -1,8 +1,9 @@
-"""Movers: AdamW's arithmetic bit for bit, row by row, and a trajectory of the whole loop as it was first stored."""
+"""Movers: AdamW's arithmetic bit for bit and a stored trajectory; L-BFGS against the two-loop recursion; rows apart."""
 
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,8 @@ from tiny import make_lm, random_ids
 from paper_lib.config import Optimiser
 from paper_lib.live.goals import GOALS
 from paper_lib.live.loop import optimise
-from paper_lib.live.movers import AdamW
+from paper_lib.live.movers import LBFGS, AdamW
+from paper_lib.live.movers.lbfgs import MAX_TRIALS, multiply_by_inverse_hessian
 from paper_lib.live.protocols import find_protocol
 from paper_lib.live.rows import Case, Recipe
 
@@ -80,3 +82,142 @@ def test_the_loop_follows_the_trajectory_that_was_stored():
     assert len({numbers[0] for numbers in stored.values()}) > 1  # some rows end early and others take their place
     for key, numbers in stored.items():
         torch.testing.assert_close(torch.tensor(now[key]), torch.tensor(numbers), atol=2e-3, rtol=1e-4)
+
+
+def test_a_falling_learning_rate_is_torchs_cosine():
+    rule = Optimiser(lr=0.5, weight_decay=0.1, max_steps=9)
+    slopes = torch.randn(9, 1, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    params, state = {"v": torch.ones(1, 4, dtype=torch.float64)}, AdamW().start({"v": slopes[0]})
+    theirs = torch.ones(1, 4, dtype=torch.float64, requires_grad=True)
+    torchs = torch.optim.AdamW([theirs], lr=0.5, betas=(0.9, 0.9), weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(torchs, T_max=9)
+    for step, slope in enumerate(slopes):
+        params, state = AdamW("cosine").move(params, {"v": slope}, slope[:, 0], state, torch.tensor([step + 1]), rule)
+        theirs.grad = slope
+        torchs.step()
+        schedule.step()
+    torch.testing.assert_close(params["v"], theirs.detach(), rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match="schedule 'linear' is not one of constant, cosine"):
+        AdamW("linear")
+
+
+def test_normalised_moves_turn_with_the_coordinates():
+    slopes = torch.randn(5, 1, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    turn, _ = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+
+    def move(slopes, mover):
+        params, state = {"v": torch.zeros_like(slopes[0])}, mover.start({"v": slopes[0]})
+        for step, slope in enumerate(slopes):
+            params, state = mover.move(params, {"v": slope}, slope[:, 0], state, torch.tensor([step + 1]), Optimiser())
+        return params["v"]
+
+    for mover, same in ((AdamW(normalised=True), True), (AdamW(), False)):
+        assert torch.allclose(move(slopes @ turn, mover), move(slopes, mover) @ turn, atol=1e-9) == same
+
+
+# --- L-BFGS --------------------------------------------------------------------------------------------------------
+
+
+def two_loops(steps, turns, slope):
+    """Return the inverse Hessian's product by the two-loop recursion (Nocedal and Wright, 2006, algorithm 7.4)."""
+    shares, product = [], slope.clone()
+    for step, turn in zip(reversed(steps), reversed(turns), strict=True):
+        share = (step @ product) / (step @ turn)
+        product = product - share * turn
+        shares.append(share)
+    if len(steps):
+        product = product * (steps[-1] @ turns[-1]) / (turns[-1] @ turns[-1])
+    for step, turn, share in zip(steps, turns, reversed(shares), strict=True):
+        product = product + step * (share - (turn @ product) / (step @ turn))
+    return product
+
+
+@settings(max_examples=50, deadline=None)
+@given(memory=st.integers(1, 6), width=st.integers(2, 9), seed=st.integers(0, 999), data=st.data())
+def test_the_batched_product_is_that_of_the_two_loop_recursion(memory, width, seed, data):
+    generator = torch.Generator().manual_seed(seed)
+    steps, turns = torch.randn(2, 3, memory, width, dtype=torch.float64, generator=generator)
+    turns = torch.where(((steps * turns).sum(dim=2, keepdim=True) > 0), turns, -turns) + 0.5 * steps
+    slope = torch.randn(3, width, dtype=torch.float64, generator=generator)
+    n_pairs = torch.tensor([data.draw(st.integers(0, memory)) for _ in range(3)])
+    for row, n in enumerate(n_pairs.tolist()):
+        steps[row, : memory - n] = turns[row, : memory - n] = 0
+    product = multiply_by_inverse_hessian(steps, turns, n_pairs, slope)
+    for row, n in enumerate(n_pairs.tolist()):
+        first = memory - n
+        expected = two_loops(list(steps[row, first:]), list(turns[row, first:]), slope[row])
+        torch.testing.assert_close(product[row], expected, rtol=1e-7, atol=1e-7)
+
+
+def minimise(mover, of, start, n_steps, rule=Optimiser(lr=0.1)):  # noqa: B008, frozen
+    """Return all points, and the loss at each, that a mover visits on a function of rows."""
+    params, state, visited, losses = {"v": start}, mover.start({"v": start}), [], []
+    for age in range(1, n_steps + 1):
+        leaf = params["v"].detach().requires_grad_()
+        loss = of(leaf)
+        (slope,) = torch.autograd.grad(loss.sum(), leaf)
+        visited.append(leaf.detach())
+        losses.append(loss.detach())
+        ages = torch.full((len(start),), age)
+        params, state = mover.move({"v": leaf.detach()}, {"v": slope}, loss.detach(), state, ages, rule)
+    return torch.stack(visited), torch.stack(losses)
+
+
+def rosenbrock(rows):
+    x, y = rows[:, 0, 0], rows[:, 0, 1]
+    return (1 - x) ** 2 + 100 * (y - x**2) ** 2
+
+
+@pytest.mark.parametrize("warmup", [0, 5])
+def test_a_curved_valley_is_followed_to_its_end(warmup):
+    start = torch.tensor([[[-1.2, 1.0]], [[2.0, -1.0]]], dtype=torch.float64)
+    visited, losses = minimise(LBFGS(memory=5, warmup=warmup), rosenbrock, start, 150)
+    assert losses[-1].max() < 1e-12
+    torch.testing.assert_close(visited[-1], torch.ones_like(start), atol=1e-5, rtol=0)
+    _, adams = minimise(AdamW(), rosenbrock, start, 150)
+    assert adams[-1].min() > 1e-3
+
+
+def test_what_is_kept_never_gets_worse_and_a_failed_trial_is_shortened():
+    start = torch.tensor([[[-1.2, 1.0]]], dtype=torch.float64)
+    visited, losses = minimise(LBFGS(warmup=0), rosenbrock, start, 60)
+    kept, point = losses[0], visited[0]
+    n_failed = 0
+    for here, loss, before in zip(visited[1:], losses[1:], visited, strict=False):
+        if loss <= kept:
+            kept, point, n_failed = loss, here, 0
+        elif n_failed:
+            shorter = (here - point).norm() / (before - point).norm()
+            assert 0.1 - 1e-9 <= shorter <= 0.5 + 1e-9 or n_failed >= MAX_TRIALS
+            n_failed += 1
+        else:
+            n_failed = 1
+    assert (losses > losses.cummin(dim=0).values).any(), "some trial must fail for the test to see one"
+
+
+def test_a_loss_that_is_not_finite_is_a_failed_trial():
+    start = torch.full((2, 1, 3), 2.0, dtype=torch.float64)
+    wall = lambda rows: torch.where((rows > 0.5).all(dim=(1, 2)), rows.square().sum(dim=(1, 2)), torch.nan)  # noqa: E731
+    visited, losses = minimise(LBFGS(warmup=0), wall, start, 40)
+    assert losses.isnan().any()
+    assert visited.isfinite().all()
+    assert losses[0].isfinite().all()
+    assert losses.nan_to_num(torch.inf).amin(dim=0).max() < 1.0
+
+
+@pytest.mark.slow
+def test_rows_of_lbfgs_are_what_they_are_alone_also_when_they_enter_late():
+    lm, protocol = make_lm("llama"), find_protocol("strict")
+    recipe = Recipe(GOALS["strict"], Optimiser(lr=0.3, max_steps=50, mover="lbfgs"), mover=LBFGS())
+    some = [Case(f"lbfgs-{n}", ids) for n, ids in enumerate(random_ids(6, 4))]
+    alone = {r.case.key: r for case in some for batch in optimise(lm, protocol, [case], recipe) for r in batch}
+    together = {r.case.key: r for batch in optimise(lm, protocol, some, recipe, batch_size=2) for r in batch}
+    assert len({result.n_steps for result in alone.values()}) > 1, "some must end early for others to enter late"
+    for key, result in together.items():
+        assert (result.ended, result.n_steps) == (alone[key].ended, alone[key].n_steps)
+        torch.testing.assert_close(result.vectors, alone[key].vectors, atol=1e-8, rtol=0)
+
+
+def test_settings_that_mean_nothing_are_refused():
+    with pytest.raises(ValueError, match="memory is at least 1, warmup at least 0"):
+        LBFGS(memory=0)

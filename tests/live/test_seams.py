@@ -122,13 +122,15 @@ class Given(Finder):
 
 
 @dataclass(frozen=True)
-class Tempered(Loss):
-    """Cross-entropy of logits / T."""
+class Hinge(Loss):
+    """How much a target lacks of a lead over the best other token."""
 
-    temperature: float = 0.5
+    lead: float = 1.0
 
     def of(self, logits, targets):
-        return super().of(logits / self.temperature, targets)
+        right = logits.gather(1, targets.unsqueeze(1))
+        others = logits.scatter(1, targets.unsqueeze(1), -torch.inf).amax(dim=1, keepdim=True)
+        return (self.lead + others - right).clamp(min=0).squeeze(1)
 
 
 ADDED = {
@@ -137,7 +139,8 @@ ADDED = {
     "grow": (GOALS, Grow(), {"stopping": "grow"}),
     "affine": (PARAMETRISATIONS, Affine(), {"parametrisation": "affine(d_low=8)"}),
     "given": (FINDERS, Given(), {"finder": "given"}),
-    "tempered": (LOSSES, Tempered(), {"loss": "tempered(temperature=0.25)"}),
+    "hinge": (LOSSES, Hinge(), {"loss": "hinge(lead=2.0)"}),
+    "lbfgs": (MOVERS, MOVERS["lbfgs"], {"optimiser": {"mover": "lbfgs(memory=5)", "lr": 0.3}}),
 }
 
 
@@ -216,7 +219,10 @@ def test_a_part_of_ones_own_changes_the_key_and_each_of_its_settings_does(added,
     [
         ({"optimiser": {"mover": "momentum"}}, "unknown mover 'momentum'.*choose from: adamw"),
         ({"stopping": "strict(min_margins=1)"}, "unknown setting of goal strict 'min_margins'.*min_margin"),
-        ({"loss": "cross_entropy(temperature=2)"}, "unknown setting of loss cross_entropy 'temperature'"),
+        ({"loss": "cross_entropy(temperatur=2)"}, "unknown setting of loss cross_entropy 'temperatur'"),
+        ({"loss": "cross_entropy(temperature=0.0)"}, "temperature 0.0 is not above 0; use one between"),
+        ({"optimiser": {"mover": "lbgfs"}}, "unknown mover 'lbgfs', did you mean 'lbfgs'"),
+        ({"optimiser": {"mover": "lbfgs(memory=0)"}}, "memory is at least 1"),
         ({"parametrisation": "free("}, r"parametrisation 'free\(': write a name, or name\(setting=value"),
         ({"finder": "free"}, "unknown finder 'free'.*choose from: optimise"),
     ],

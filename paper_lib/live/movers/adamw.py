@@ -1,0 +1,71 @@
+"""AdamW, row by row, with the learning rate constant or falling."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ...config import Optimiser
+from .base import Mover, Tensors
+
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass(frozen=True)
+class AdamW(Mover):
+    """AdamW (Loshchilov and Hutter, algorithm 2) with bias corrections of each row's own age.
+
+    torch's optimiser keeps one step counter per tensor, which would be wrong for a row that came later. With
+    ``schedule`` "cosine" the learning rate falls to zero over max_steps. ``normalised`` divides the whole update of a
+    row by one root mean square instead of each number by its own, so that it turns with the coordinates.
+    """
+
+    schedule: str = "constant"
+    normalised: bool = False
+
+    def __post_init__(self):
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
+
+    def start(self, params: Tensors) -> Tensors:
+        """Return zero first and second moments of each parameter."""
+        return {
+            f"{moment}.{name}": torch.zeros_like(value)
+            for moment in ("mean", "square")
+            for name, value in params.items()
+        }
+
+    def move(
+        self,
+        params: Tensors,
+        gradient: Tensors,
+        loss: Float[Tensor, " row"],
+        state: Tensors,
+        age: Int[Tensor, " row"],
+        settings: Optimiser,
+    ) -> tuple[Tensors, Tensors]:
+        """Return params and moments after one step."""
+        moved, moments = {}, {}
+        for name, value in params.items():
+            slope = gradient[name]
+            square_now = slope**2
+            if self.normalised:
+                square_now = square_now.flatten(1).mean(dim=1).view(-1, *[1] * (value.dim() - 1)).expand_as(slope)
+            mean = torch.lerp(slope, state[f"mean.{name}"], settings.beta1)
+            square = torch.lerp(square_now, state[f"square.{name}"], settings.beta2)
+            moments |= {f"mean.{name}": mean, f"square.{name}": square}
+            steps = age.to(slope.dtype).view(-1, *[1] * (value.dim() - 1))
+            root = (square / (1 - settings.beta2**steps)).sqrt()
+            lr = settings.lr * self._share(steps, settings)
+            moved[name] = value * (1 - lr * settings.weight_decay) - lr * (mean / (1 - settings.beta1**steps)) / (
+                root + settings.eps
+            )
+        return moved, moments
+
+    def _share(self, steps, settings):
+        # Of the learning rate, at the age of each row.
+        if self.schedule == "constant":
+            return 1
+        return (1 + torch.cos(math.pi * ((steps - 1) / settings.max_steps).clamp(max=1))) / 2
