@@ -29,13 +29,13 @@ def execute(
     stamp: Annotated[Path | None, typer.Option(help="File to write when done, with a make rule of products.")] = None,
 ) -> None:
     """Execute a notebook in place; with -p, a variant that stays in build/executed with its figures."""
-    from .reproduce.notebooks import execute_notebook
+    from .reproduce.notebooks import execute_notebook, write_stamp
 
     started = time.monotonic()
     executed = execute_notebook(notebook, _parse_parameters(notebook, parameter or []))
     seconds = time.monotonic() - started
     if stamp:
-        _write_stamp(stamp, executed.products)
+        write_stamp(stamp, executed.products)
     where = f", see {relative_to_root(executed.notebook)}" if parameter else ""
     print(f"{relative_to_root(notebook)}: {len(executed.products)} files in {seconds:.0f} s{where}")
 
@@ -72,12 +72,16 @@ def run(
     ] = None,
     num_cpus: Annotated[float, typer.Option(min=0, help="CPU cores of each Ray task.")] = 1,
     num_gpus: Annotated[float | None, typer.Option(min=0, help="GPUs of each Ray task; by default one if any.")] = None,
+    max_evaluations: Annotated[
+        int | None, typer.Option(min=1, help="In place of max_steps; cases that used theirs up go on.")
+    ] = None,
 ) -> None:
     """Run the cases of a sweep that are not stored yet. Stop it at any time; run it again to continue."""
     from .config import load_sweep
     from .store import Store
 
     settings, live = load_sweep(sweep), _live("sweep")
+    settings = settings.give(max_evaluations) if max_evaluations else settings
     where = {"device": _find_device(device)}
     if engine == "ray":
         on_ray = partial(_live("cluster").run_on_ray, address=address, num_cpus=num_cpus, num_gpus=num_gpus)
@@ -136,7 +140,7 @@ def status(name: Annotated[str, typer.Argument(help="The name of a sweep.")]) ->
     records = store.index()
     if records.empty:
         raise InputError(f"no cases in {relative_to_root(store.folder)}; run the sweep first")
-    by = ["protocol", "n_mem", "length"]
+    by = [*(["arm"] if records["arm"].any() else []), "protocol", "n_mem", "length"]
     print(to_markdown(records.groupby([*by, "ended"]).size().unstack(fill_value=0).reset_index()))
 
 
@@ -278,16 +282,6 @@ def _parse_parameters(notebook, pairs):
         except json.JSONDecodeError:
             parameters[name] = value  # a bare word is a string
     return parameters
-
-
-def _write_stamp(stamp, products):
-    # A make rule beside the stamp: a product that was deleted or edited by hand makes the stamp stale.
-    names = " ".join(relative_to_root(product) for product in products)
-    from .files import make_folder
-
-    make_folder(stamp.parent)
-    stamp.with_suffix(".d").write_text(f"{stamp.as_posix()}: {names}\n{names}:\n")
-    stamp.touch()
 
 
 def main() -> None:

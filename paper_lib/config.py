@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from .errors import InputError, suggest
+from .errors import InputError, suggest, unknown_name
 from .files import read_utf8
 
 NAME = "[a-z0-9][a-z0-9_.-]*"  # of a sweep, and so of its folder
@@ -137,17 +137,53 @@ class Sweep(Settings):
         None, description="seed of the texts drawn; by default `seed`, that of the starts too"
     )
     n_restarts: Positive = Field(1, description="random starts of each text, each a case of its own")
+    init_from: str | None = Field(
+        None, description="a sweep, run or frozen: each text starts from its longest vectors there, not at random"
+    )
+    arms: dict[str, dict] = Field({}, description="what is compared: by name, settings that replace those above")
+
+    def give(self, max_evaluations: int) -> "Sweep":
+        """Return the sweep with another budget, in every arm."""
+
+        def with_budget(settings):
+            return settings | {"optimiser": settings.get("optimiser", {}) | {"max_steps": max_evaluations}}
+
+        arms = {arm: with_budget(changes) for arm, changes in self.arms.items()}
+        return Sweep(**with_budget(self.model_dump(exclude_unset=True)) | {"arms": arms})
+
+    @property
+    def by_arm(self) -> dict[str, "Sweep"]:
+        """Return the sweep of each arm; of a sweep without arms, itself under the name ""."""
+        own = self.model_dump(exclude_unset=True, exclude={"arms"})
+        return {arm: Sweep(**own | changes) for arm, changes in self.arms.items()} or {"": self}
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in_recipe(cls, settings):
-        name = settings.get("recipe", "published")
-        if name not in RECIPES:
-            raise ValueError(f"unknown recipe {name!r}; choose from: {', '.join(RECIPES)}")
-        recipe, moving = RECIPES[name], settings.get("optimiser", {})
-        if recipe and isinstance(moving, dict):  # else it says everything, or is wrong and told so below
+        if settings.get("arms"):  # each has its own
+            return settings
+        recipe, moving = RECIPES.get(settings.get("recipe"), {}), settings.get("optimiser", {})
+        if recipe and isinstance(moving, dict):  # what is wrong is told below
             settings = settings | {"optimiser": recipe["optimiser"] | moving}
         return recipe | settings
+
+    @field_validator("recipe")
+    @classmethod
+    def _know_recipe(cls, name):
+        if name not in RECIPES:
+            raise unknown_name("recipe", name, RECIPES)
+        return name
+
+    @model_validator(mode="after")
+    def _check_arms(self):
+        for arm, changes in self.arms.items():
+            if fixed := set(changes) & {"name", "model", "texts", "arms"}:
+                raise ValueError(f"arm {arm}: {min(fixed)} is the same for all arms; move it out of the arm")
+        try:
+            self.by_arm  # noqa: B018, tried out
+        except ValidationError as error:
+            raise ValueError(f"in an arm, {describe(error)}") from None
+        return self
 
     @field_validator("lengths", "n_mem", "protocols")
     @classmethod
@@ -176,6 +212,8 @@ class CaseConfig(Settings):
     parametrisation: str = added_later("free")
     finder: str = added_later("optimise")
     restart: int = added_later(0, ge=0)
+    init_from: str | None = added_later(None, description="key of the case whose vectors it starts from")
+    continues: str | None = added_later(None, description="key it had with fewer evaluations, which its start follows")
 
     @classmethod
     def from_record(cls, record: dict) -> "CaseConfig":
@@ -254,4 +292,5 @@ def describe(error: ValidationError) -> str:
         return f"unknown key {place}{suggest(str(first['loc'][-1]), known)}; remove it or correct its spelling"
     if first["type"] == "missing":
         return f"{place} is missing; add it"
-    return f"{place} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{place} = {first['input']!r}: {said}" if place else said

@@ -37,13 +37,13 @@ def freeze(store: Store, data: Path = DATA, *, keep: str = "longest_exact") -> t
                 f"prove it on a CPU: python -m paper_lib freeze {name}"
             )
     frame = pd.DataFrame([record for record, _ in cases]).sort_values("key", ignore_index=True)
-    twice = frame[frame.duplicated(["source", "text_id", "protocol", "n_mem", "length", "restart"])]
+    twice = frame[frame.duplicated(["source", "text_id", "arm", "protocol", "n_mem", "length", "restart"])]
     if len(twice):
         raise InputError(
             f"{store.folder} holds text {twice['text_id'].iloc[0]} twice at length {twice['length'].iloc[0]}, with "
             "other settings; delete the folder and run the sweep again, or run each setting under a name of its own"
         )
-    texts = frame.groupby(["source", "protocol", "n_mem", "length", "restart"])["text_id"].agg(set)
+    texts = frame.groupby(["source", "arm", "protocol", "n_mem", "length", "restart"])["text_id"].agg(set)
     if unfinished := sum(len(frame["text_id"].unique()) - len(there) for there in texts):
         raise InputError(f"{store.folder} is not finished, {unfinished} cases are missing; run the sweep again first")
     if keep not in KEPT:
@@ -60,16 +60,16 @@ def freeze(store: Store, data: Path = DATA, *, keep: str = "longest_exact") -> t
 
 
 def select_kept(cases: pd.DataFrame) -> pd.DataFrame:
-    """Return the cases whose vectors are worth keeping: each text's longest exact one, per protocol and n_mem."""
+    """Return the cases whose vectors are worth keeping: each text's longest exact one, per arm, protocol and n_mem."""
     exact = cases[cases["exact_length_tokens"] > 0].sort_values(["exact_length_tokens", "length", "key"])
-    return exact.groupby(["protocol", "n_mem", "text_id"]).tail(1)
+    return exact.groupby(["arm", "protocol", "n_mem", "text_id"]).tail(1)
 
 
 def load_runs(data: Path = DATA) -> pd.DataFrame:
     """Return all frozen records as cases: CASE_COLUMNS with ``origin = measured``, then whatever else was recorded."""
     tables = sorted((data / "runs").glob("*.parquet"))
     if not tables:
-        return pd.DataFrame(columns=CASE_COLUMNS)
+        return pd.DataFrame(columns=[*CASE_COLUMNS, "arm"])
     frames = [_complete(pd.read_parquet(io.BytesIO(read_bytes(path, data)))).assign(sweep=path.stem) for path in tables]
     cases = pd.concat(frames, ignore_index=True).assign(origin="measured")
     for column, total in (("paper_ce_lm_nats", "ce_lm_nats"), ("paper_ce_mem_nats", "ce_mem_min_nats")):
@@ -114,6 +114,7 @@ def _complete(frame):
     # What ``store.complete_record`` does, for a whole table.
     exact = frame["exact"].eq(True)
     later = list_later_defaults() | {
+        "arm": "",
         "exact_length_tokens": frame["length"].where(exact, 0),
         "exact_ids_sha256": frame["ids_sha256"].where(exact, None) if "ids_sha256" in frame else None,
     }

@@ -20,6 +20,7 @@ from .capacity import (
     select_first_failed_length,
 )
 from .censored import find_bins, weighted_censored_mean
+from .config import OPTIMISER_PREFIX
 from .frozen import load_runs
 from .paths import DATA
 from .published import CAPACITY_COLUMNS, WHOLE_COLUMNS, load_models
@@ -27,17 +28,19 @@ from .published import PROTOCOL as PUBLISHED_PROTOCOL
 from .stats import Interval, bootstrap_clusters, weighted_mean
 
 FACTS = ["name", "family", "d_model", "vocab_size", "vector_bytes"]
-SETTINGS = ["weights", "stopping", "dtype", "autocast", "storage", "seed"]  # and optimiser_*
+SETTINGS = ["weights", "stopping", "dtype", "autocast", "storage", "seed", "loss", "parametrisation", "finder"]
 
 
 def load_cases(data: Path = DATA) -> pd.DataFrame:
-    """Return all frozen runs as cases, with the ``name`` and ``family`` that tables and figures show.
+    """Return the frozen runs as cases, with the ``name`` and ``family`` that tables and figures show.
+
+    Sweeps that compare settings (their arms) are not among them: ``load_arms`` has those.
 
     A model of the paper keeps its name there, any other has the last part of its hub id or folder, or all of it where
     two models end alike. Where a model was run with several settings under one protocol, the name says which; where two
     sweeps measured the same thing (model, source, n_mem, protocol, settings), it says which sweep.
     """
-    cases = load_runs(data)
+    cases = load_runs(data).query("arm == ''")
     known = load_models().set_index("model")
     whole = cases["model"].astype(str).str.rstrip("/")
     short = whole.str.rsplit("/", n=1).str[-1]
@@ -55,9 +58,15 @@ def load_cases(data: Path = DATA) -> pd.DataFrame:
     return cases.rename(columns={"d_embed": "d_model"})
 
 
+def load_arms(sweep: str, data: Path = DATA) -> pd.DataFrame:
+    """Return the cases of a frozen sweep that compares settings, with its ``arm`` in each row."""
+    cases = load_runs(data)
+    return cases[(cases["sweep"] == sweep) & (cases["arm"] != "")]
+
+
 def _describe_settings(runs):
     # What these runs of one model and protocol do not share, in words; nothing where they share everything.
-    settings = [c for c in runs.columns if c in SETTINGS or c.startswith("optimiser_")]
+    settings = [c for c in runs.columns if c in SETTINGS or c.startswith(OPTIMISER_PREFIX)]
     differing = [c for c in settings if runs[c].nunique(dropna=False) > 1]
 
     def describe(row):
@@ -70,7 +79,7 @@ def _describe_settings(runs):
 def _name_setting(column, value):
     if column == "autocast":
         return {"bfloat16": "bf16", "float16": "fp16"}.get(value, value)
-    return f"{column.removeprefix('optimiser_')} {value.removeprefix('sha256:')[:12]}"
+    return f"{column.removeprefix(OPTIMISER_PREFIX)} {value.removeprefix('sha256:')[:12]}"
 
 
 def compute_by_sweep(compute: Callable[[pd.DataFrame], pd.DataFrame], cases: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 A file (build/runs/<sweep>/<key>.safetensors) holds the vectors and, in its header, the record as JSON with the hashes
 of both. A case that is there is never run again; a file that is damaged is named, not skipped. Beside the files an
 index has one line for each case, so that a sweep can be counted without opening them. A case that is still being
-crammed has a file <key>.halfway with the optimiser's state, from which a killed run goes on.
+crammed has a file <key>.halfway with the optimiser's state, from which a killed run goes on; one whose evaluations were
+used up has a file <key>.final with the last state, from which it goes on when it is given more.
 """
 
 import contextlib
@@ -24,8 +25,8 @@ from .errors import InputError
 from .files import make_folder, write_bytes
 from .paths import BUILD
 
-VECTOR, SUFFIX, HALFWAY_SUFFIX = "vectors", ".safetensors", ".halfway"
-INDEX_COLUMNS = ["key", "text_id", "protocol", "n_mem", "length", "restart", "ended", "exact"]
+VECTOR, SUFFIX, HALFWAY_SUFFIX, FINAL_SUFFIX = "vectors", ".safetensors", ".halfway", ".final"
+INDEX_COLUMNS = ["key", "text_id", "arm", "protocol", "n_mem", "length", "restart", "ended", "exact"]
 
 
 class Store:
@@ -54,7 +55,14 @@ class Store:
         """Store a record (with its ``key``) and its vectors (n_mem, d_embed) in one step."""
         write_case(self.path(record["key"]), record, vectors)
         self._append_to_index([record])
+        if record["ended"] == "budget" and self._halfway(record["key"]).is_file():
+            self._halfway(record["key"]).replace(self._final(record["key"]))
         self._halfway(record["key"]).unlink(missing_ok=True)
+
+    def discard(self, key: str) -> None:
+        """Remove a stored case that another one has replaced."""
+        for path in (self._final(key), self.path(key)):
+            path.unlink(missing_ok=True)
 
     def get(self, key: str) -> tuple[dict, np.ndarray]:
         """Return record and vectors of a stored case; InputError names a damaged file and the way out."""
@@ -77,15 +85,11 @@ class Store:
 
     def get_halfway(self, key: str) -> dict[str, np.ndarray] | None:
         """Return the state a case was left in, None for one that was not begun; InputError names a damaged file."""
-        path = self._halfway(key)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        digest, state = content[: hashlib.sha256().digest_size], content[hashlib.sha256().digest_size :]
-        if digest != hashlib.sha256(state).digest():
-            raise InputError(f"{path} is damaged; delete it, and its case starts again from the beginning")
-        return load(state)
+        return _read_state(self._halfway(key))
+
+    def get_final(self, key: str) -> dict[str, np.ndarray] | None:
+        """Return the last state of a stored case whose evaluations were used up, None where there is none."""
+        return _read_state(self._final(key))
 
     def __iter__(self) -> Iterator[str]:
         """Yield the keys of all stored cases, sorted."""
@@ -105,6 +109,9 @@ class Store:
 
     def _halfway(self, key):
         return self.folder / f"{key}{HALFWAY_SUFFIX}"
+
+    def _final(self, key):
+        return self.folder / f"{key}{FINAL_SUFFIX}"
 
     @property
     def _index(self):
@@ -159,11 +166,23 @@ def complete_record(record: dict) -> dict:
     Then, why a search ended and whether the text is exact were one column, ``status``.
     """
     new = list_later_defaults() | {
+        "arm": "",
         "ended": {"exact": "reached", "solved": "reached"}.get(record.get("status"), record.get("status")),
         "exact_length_tokens": record["length"] if record["exact"] else 0,
         "exact_ids_sha256": record.get("ids_sha256") if record["exact"] else None,
     }
     return new | {name: value for name, value in record.items() if name != "status"}
+
+
+def _read_state(path):
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    digest, state = content[: hashlib.sha256().digest_size], content[hashlib.sha256().digest_size :]
+    if digest != hashlib.sha256(state).digest():
+        raise InputError(f"{path} is damaged; delete it, and its case starts again from the beginning")
+    return load(state)
 
 
 def _parse_line(line):

@@ -14,13 +14,17 @@ from .finders import FINDERS
 from .goals import GOALS
 from .lm import FrozenLM
 from .loss import LOSSES
+from .more import BUDGET, Starts, continue_config, is_beginning, is_open
 from .movers import MOVERS
 from .parametrisations import PARAMETRISATIONS
 from .parts import name_part
 from .protocols import Protocol, find_protocol
+from .rows import RUNNING
 from .sinks import choose_protocol
 from .texts import draw_texts
 from .tokens import TextSample, tokenize
+
+GROUP = ["length", "n_mem", "protocol", "arm"]  # cases that share these can share a batch
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,10 @@ class SweepCase:
     config: CaseConfig
     sample: TextSample
     n_tokens: int  # that a step takes through the model, vectors included
+    arm: str = ""  # of a sweep that compares settings
     state: dict[str, Tensor] | None = dataclasses.field(default=None, repr=False)
+    start: Tensor | None = dataclasses.field(default=None, repr=False)  # vectors, in place of random ones
+    replaces: str | None = None  # key of the case that it goes on from
 
     @property
     def key(self) -> str:
@@ -41,6 +48,11 @@ class SweepCase:
         """How many steps an earlier run has taken."""
         return int(self.state["n_steps"]) if self.state else 0
 
+    @property
+    def n_steps_left(self) -> int:
+        """How many steps there are at most to take."""
+        return self.config.optimiser.max_steps - self.n_steps_done
+
 
 def list_cases(sweep: Sweep, lm: FrozenLM) -> list[SweepCase]:
     """Return every case of a sweep, shortest first, having checked that each can be run.
@@ -48,8 +60,18 @@ def list_cases(sweep: Sweep, lm: FrozenLM) -> list[SweepCase]:
     Raises InputError, before any work, for a text that is too short, an unknown part, and whatever the protocol's
     ``check`` refuses, such as a length that with its vectors exceeds the model's context.
     """
+    cases = [case for arm, part in sweep.by_arm.items() for case in _list_arm(part, arm, lm)]
+    first = {}
+    for case in cases:
+        other = first.setdefault(case.key, case)
+        if other is not case:
+            raise InputError(f"arms {other.arm} and {case.arm} are the same; remove one of them")
+    return cases
+
+
+def _list_arm(sweep, arm, lm):
     texts = draw_texts(sweep.texts, sweep.n_texts, sweep.seed if sweep.text_seed is None else sweep.text_seed)
-    cases = []
+    cases, starts = [], Starts(sweep)
     for name in sweep.protocols:
         protocol = find_protocol(choose_protocol(name, lm))
         for length in sorted(sweep.lengths):
@@ -57,7 +79,7 @@ def list_cases(sweep: Sweep, lm: FrozenLM) -> list[SweepCase]:
                 protocol.check(lm, length, n_mem)
             samples = [tokenize(text, lm.tokenizer, length, special_tokens=protocol.special_tokens) for text in texts]
             cases += [
-                make_case(sweep, lm, protocol, n_mem, sample, restart)
+                make_case(sweep, lm, protocol, n_mem, sample, restart, arm=arm, starts=starts)
                 for n_mem in sweep.n_mem
                 for sample in samples
                 for restart in range(sweep.n_restarts)
@@ -66,9 +88,19 @@ def list_cases(sweep: Sweep, lm: FrozenLM) -> list[SweepCase]:
 
 
 def make_case(
-    sweep: Sweep, lm: FrozenLM, protocol: Protocol, n_mem: int, sample: TextSample, restart: int = 0
+    sweep: Sweep,
+    lm: FrozenLM,
+    protocol: Protocol,
+    n_mem: int,
+    sample: TextSample,
+    restart: int = 0,
+    *,
+    arm: str = "",
+    starts: Starts | None = None,
 ) -> SweepCase:
     """Return the case of one text with the settings of a sweep; raise InputError for an unknown part."""
+    shape = protocol.vector_shape(lm, n_mem)
+    init_from, start = starts.find(sample.text_id, len(sample.ids), shape) if starts else (None, None)
     config = CaseConfig(
         weights=lm.fingerprint,
         text_id=sample.text_id,
@@ -81,33 +113,51 @@ def make_case(
         storage=sweep.storage,
         seed=sweep.seed,
         restart=restart,
+        init_from=init_from,
         **_name_parts(sweep, protocol.name),
     )
-    return SweepCase(config, sample, protocol.n_inputs(len(sample.ids), n_mem))
+    return SweepCase(config, sample, protocol.n_inputs(len(sample.ids), n_mem), arm, start=start)
 
 
 def find_waiting(sweep: Sweep, lm: FrozenLM, store: Store) -> list[SweepCase]:
     """Return the cases of a sweep that the store does not have, shortest first, each with the state it was left in.
 
-    Raises what ``list_cases`` does, and InputError where the store has a text, length, n_mem, protocol and restart of
-    the sweep with other settings: frozen under one name, both would count as one experiment.
+    A case that was stored with fewer evaluations and did not end before them goes on from there. Raises what
+    ``list_cases`` does, and InputError where the store has a text, length, n_mem, protocol, arm and restart of the
+    sweep with other settings: frozen under one name, both would count as one experiment.
     """
     cases = list_cases(sweep, lm)
+    begun, waiting = find_begun(cases, store), []
+    for case in cases:
+        if case.key in store:
+            continue
+        if case.key not in begun:
+            waiting.append(_resume(case, store))
+        elif is_open(begun[case.key][-1], case.config):
+            waiting.append(_go_on(case, begun[case.key][-1], store))
+    return waiting
+
+
+def find_begun(cases: list[SweepCase], store: Store) -> dict[str, list[dict]]:
+    """Return, by the key of a case, stored records of its beginning (``more.is_beginning``), shortest search first."""
     places = {(case.sample.text_id, *_group_of(case), case.config.restart): case for case in cases}
-    stored = store.index()
-    for key, *place in stored[["key", "text_id", "length", "n_mem", "protocol", "restart"]].itertuples(index=False):
+    begun = {}
+    for key, *place in store.index()[["key", "text_id", *GROUP, "restart"]].itertuples(index=False):
         case = places.get(tuple(place))
-        if case and case.key != key:
+        if case is None or case.key == key:
+            continue
+        record, _ = store.get(key)
+        if not is_beginning(record, case.config):
             raise InputError(
-                f"{store.folder} holds cases with other settings ({_describe_changes(store.get(key)[0], case)}); "
+                f"{store.folder} holds cases with other settings ({_describe_changes(record, case)}); "
                 "give the sweep another name, or delete that folder"
             )
-    keys = set(stored["key"])
-    return [_resume(case, store) for case in cases if case.key not in keys]
+        begun[case.key] = sorted([*begun.get(case.key, []), record], key=lambda r: (r[BUDGET], r["n_steps"]))
+    return begun
 
 
-def group_cases(cases: list[SweepCase]) -> dict[tuple[int, int, str], list[SweepCase]]:
-    """Return the cases that can share a batch, by (length, n_mem, protocol), in the order they are given."""
+def group_cases(cases: list[SweepCase]) -> dict[tuple[int, int, str, str], list[SweepCase]]:
+    """Return the cases that can share a batch, by GROUP, in the order they are given."""
     groups = defaultdict(list)
     for case in cases:
         groups[_group_of(case)].append(case)
@@ -115,7 +165,7 @@ def group_cases(cases: list[SweepCase]) -> dict[tuple[int, int, str], list[Sweep
 
 
 def _group_of(case):
-    return case.config.length, case.config.n_mem, case.config.protocol
+    return case.config.length, case.config.n_mem, case.config.protocol, case.arm
 
 
 def _describe_changes(record, case):
@@ -126,9 +176,20 @@ def _describe_changes(record, case):
 
 def _resume(case, store):
     state = store.get_halfway(case.key)
+    return case if state is None else dataclasses.replace(case, state=_to_tensors(state))
+
+
+def _go_on(case, record, store):
+    # From the last state, under a key that says so; without that state, from the beginning.
+    longer = dataclasses.replace(case, config=continue_config(record, case.config), replaces=record["key"])
+    state = store.get_halfway(longer.key) or store.get_final(record["key"])
     if state is None:
-        return case
-    return dataclasses.replace(case, state={name: torch.from_numpy(values) for name, values in state.items()})
+        return dataclasses.replace(_resume(case, store), replaces=record["key"])
+    return dataclasses.replace(longer, state=_to_tensors(state) | {"ended": torch.tensor(RUNNING)})
+
+
+def _to_tensors(state):
+    return {name: torch.as_tensor(values) for name, values in state.items()}
 
 
 def _name_parts(sweep, protocol):

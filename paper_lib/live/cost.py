@@ -37,7 +37,7 @@ PEAK_FLOPS = {
 def compute_cost(
     sweep: Sweep, lm: FrozenLM, store: Store, gpu: str | None = None, *, timing_seconds: float = 2.0
 ) -> pd.DataFrame:
-    """Return one row per protocol, n_mem and length of the cases that the store does not have.
+    """Return one row per protocol, n_mem, length and arm of the cases that the store does not have.
 
     Columns: ``n_cases``, ``token_steps``, ``flops`` (4 per matrix weight and token: forward, and backward to the
     inputs; attention's own products are not counted), ``hours`` and ``memory_gb``. The hours are those of the steps
@@ -48,10 +48,10 @@ def compute_cost(
     if gpu and gpu not in PEAK_FLOPS:
         raise unknown_name("GPU", gpu, PEAK_FLOPS)
     rows = []
-    for (length, n_mem, protocol), group in group_cases(find_waiting(sweep, lm, store)).items():
-        n_steps = sum(sweep.optimiser.max_steps - case.n_steps_done for case in group)
+    for (length, n_mem, protocol, arm), group in group_cases(find_waiting(sweep, lm, store)).items():
+        n_steps = sum(case.n_steps_left for case in group)
         token_steps = group[0].n_tokens * n_steps
-        row = {
+        row = ({"arm": arm} if arm else {}) | {
             "protocol": protocol,
             "n_mem": n_mem,
             "length": length,

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import InputError
+
 
 class Parametrisation(ABC):
     """What a parametrisation does."""
@@ -22,6 +24,10 @@ class Parametrisation(ABC):
         ``shape`` (row, width) and ``std`` are those of the vectors (see ``Protocol.vector_shape``, ``start_std``).
         """
 
+    def take(self, vectors: Float[Tensor, "row width"]) -> dict[str, Tensor]:
+        """Return what is trained where a case starts from given vectors; InputError where there is no such start."""
+        raise InputError(f"parametrisation {type(self).__name__.lower()} cannot start from stored vectors; use free")
+
     @abstractmethod
     def vectors(self, params: dict[str, Tensor]) -> Float[Tensor, "case row width"]:
         """Return the vectors of a batch, differentiable in ``params`` (case first)."""
@@ -29,15 +35,48 @@ class Parametrisation(ABC):
 
 @dataclass(frozen=True)
 class Free(Parametrisation):
-    """The vectors themselves are trained, from a normal start."""
+    """The vectors themselves are trained, from a normal start of ``scale`` times the protocol's deviation."""
+
+    scale: float = 1.0
 
     def start(self, shape: tuple[int, int], std: float, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return normal vectors of deviation ``std``."""
-        return {"vectors": torch.randn(shape, generator=generator, dtype=torch.float64) * std}
+        """Return normal vectors of deviation ``scale * std``."""
+        return {"vectors": torch.randn(shape, generator=generator, dtype=torch.float64) * std * self.scale}
+
+    def take(self, vectors: Float[Tensor, "row width"]) -> dict[str, Tensor]:
+        """Return the vectors."""
+        return {"vectors": vectors}
 
     def vectors(self, params: dict[str, Tensor]) -> Float[Tensor, "case row width"]:
         """Return the parameters as they are."""
         return params["vectors"]
 
 
-PARAMETRISATIONS: dict[str, Parametrisation] = {"free": Free()}
+@dataclass(frozen=True)
+class Affine(Parametrisation):
+    """e = Wz + b with all three trained for each text, z of ``d_low`` numbers (Progressive Cramming, section 3).
+
+    More numbers are trained than the vectors have, so it changes the path to them, not what they hold.
+    """
+
+    d_low: int = 32
+
+    def start(self, shape: tuple[int, int], std: float, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return normal W, z and b; the deviation of Wz and of b is ``std``."""
+        n_rows, width = shape
+
+        def draw(*sizes):
+            return torch.randn(sizes, generator=generator, dtype=torch.float64)
+
+        return {
+            "w": draw(width, self.d_low) / self.d_low**0.5,
+            "z": draw(n_rows, self.d_low) * std,
+            "b": draw(width) * std,
+        }
+
+    def vectors(self, params: dict[str, Tensor]) -> Float[Tensor, "case row width"]:
+        """Return Wz + b."""
+        return torch.einsum("cwd,crd->crw", params["w"], params["z"]) + params["b"].unsqueeze(1)
+
+
+PARAMETRISATIONS: dict[str, Parametrisation] = {"free": Free(), "affine": Affine()}

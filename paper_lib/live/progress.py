@@ -12,7 +12,7 @@ class SweepProgress:
     """
 
     def __init__(self, sweep: Sweep):
-        self.name, self.max_steps = sweep.name, sweep.optimiser.max_steps
+        self.name = sweep.name
         self.n_cases = self.n_exact = 0
         self._bar = None
 
@@ -25,8 +25,8 @@ class SweepProgress:
 
     def start(self, cases: list) -> None:
         """Expect ``cases`` (see cases.SweepCase)."""
-        self.n_tokens = {case.key: case.n_tokens for case in cases}
-        total = sum(case.n_tokens * (self.max_steps - case.n_steps_done) for case in cases)
+        self.cases = {case.key: case for case in cases}
+        total = sum(case.n_tokens * case.n_steps_left for case in cases)
         self._bar = tqdm(desc=self.name, total=total, unit=" token-steps", unit_scale=True, dynamic_ncols=True)
 
     def step(self, token_steps: int) -> None:
@@ -36,8 +36,9 @@ class SweepProgress:
     def finish(self, record: dict) -> None:
         """Count a case that is stored."""
         self.n_cases, self.n_exact = self.n_cases + 1, self.n_exact + record["exact"]
-        self._bar.total -= self.n_tokens[record["key"]] * (self.max_steps - record["n_steps"])
-        self._bar.set_postfix_str(f"{self.n_cases} of {len(self.n_tokens)} cases, {self.n_exact} exact")
+        case = self.cases[record["key"]]
+        self._bar.total -= case.n_tokens * (case.config.optimiser.max_steps - record["n_steps"])
+        self._bar.set_postfix_str(f"{self.n_cases} of {len(self.cases)} cases, {self.n_exact} exact")
 
 
 class CramProgress:

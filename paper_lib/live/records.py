@@ -80,6 +80,7 @@ def _make_record(sweep, lm, protocol, case, result, sums, ladder):
         "d_embed": lm.d_embed,
         "vocab_size": lm.vocab_size,
         "n_parameters": lm.n_parameters,
+        "arm": case.arm,
         "source": sweep.texts.label,
         "cluster_id": sample.cluster_id,
         "text_sha256": sample.sha256,

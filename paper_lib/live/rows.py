@@ -32,13 +32,15 @@ Rows = dict[str, Tensor]
 class Case:
     """One text to cram: its tokens (pos,), the number of vectors, and the key that its random start depends on.
 
-    ``state`` is where an earlier run left it (see ``Unfinished``).
+    ``state`` is where an earlier run left it (see ``Unfinished``), ``start`` (row, width) the vectors to start from
+    instead of random ones.
     """
 
     key: str
     ids: Tensor
     n_mem: int = 1
     state: Rows | None = field(default=None, repr=False)
+    start: Tensor | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,12 @@ def make_recipe(config: CaseConfig) -> Recipe:
 def draw_start(
     lm: FrozenLM, protocol: Protocol, case: Case, parametrisation: Parametrisation = PARAMETRISATIONS["free"]
 ) -> Rows:
-    """Return the random start of a case, without the row axis: what is trained, from its key alone."""
+    """Return the start of a case, without the row axis: what is trained, random from its key alone, or given."""
     seed = int.from_bytes(hashlib.sha256(case.key.encode()).digest()[:7], "big")
     generator = torch.Generator().manual_seed(seed)
     params = parametrisation.start(protocol.vector_shape(lm, case.n_mem), protocol.start_std(lm), generator)
+    if case.start is not None:
+        params = parametrisation.take(case.start.double())
     precision = torch.float64 if lm.dtype == torch.float64 else torch.float32
     return {name: value.to(lm.device, precision) for name, value in params.items()}
 
@@ -176,6 +180,7 @@ class Finished:
     ``measured`` are columns of the record that were measured during the search, in its precision: ``n_correct_mem``
     and ``ce_mem_nats`` of ``vectors``, and ``ce_mem_min_nats``, the minimum over all steps; what is not there is taken
     from the final measurement. ``wall_seconds`` is the case's share of the time of the steps that it took part in.
+    ``state`` is the last one of a search whose budget was used up, to go on from.
     """
 
     case: Case
@@ -186,6 +191,7 @@ class Finished:
     measured: dict[str, float] = field(default_factory=dict)
     margin: float = math.nan
     wall_seconds: float = 0.0
+    state: Rows | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -213,15 +219,18 @@ def finish_row(case: Case, rows: Rows, index: int, protocol: Protocol) -> Finish
         measured=measured if n_active == n_targets else {},  # sums in a record are always over all targets
         margin=float(rows["best_margin"][index]),
         wall_seconds=float(rows["seconds"][index]),
+        state=_copy_row(rows, index) if rows["ended"][index] == BUDGET else None,
     )
 
 
 def copy_rows(cases: list[Case], rows: Rows) -> list[Unfinished]:
     """Return a copy of each row on the CPU, for the case to go on from."""
-    here = {name: values.cpu() for name, values in rows.items() if name != "ids"}
-    return [
-        Unfinished(case, {name: values[i].clone() for name, values in here.items()}) for i, case in enumerate(cases)
-    ]
+    here = {name: values.cpu() for name, values in rows.items()}
+    return [Unfinished(case, _copy_row(here, i)) for i, case in enumerate(cases)]
+
+
+def _copy_row(rows, index):
+    return {name: values[index].cpu().clone() for name, values in rows.items() if name != "ids"}
 
 
 def _finite(number):

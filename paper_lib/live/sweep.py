@@ -7,10 +7,11 @@ import torch
 
 from ..config import Sweep
 from ..store import Store
-from .cases import SweepCase, find_waiting, group_cases
+from .cases import SweepCase, find_begun, find_waiting, group_cases, list_cases
 from .finders import FINDERS
 from .lm import FrozenLM
 from .load import load_lm
+from .more import carry_over
 from .parts import find_part
 from .protocols import find_protocol
 from .records import make_records
@@ -39,7 +40,10 @@ def run_sweep(
     """
     store.prepare()
     lm = load_lm(**sweep.model.model_dump(), device=device)
+    cases = list_cases(sweep, lm)
+    carry_over(cases, store, find_begun(cases, store))
     waiting = find_waiting(sweep, lm, store)
+    replaced = {case.key: case.replaces for case in waiting}
     on_start(waiting)
     for result in (run or run_cases)(sweep, lm, waiting, on_step, save_every_seconds=save_every_seconds):
         if isinstance(result, Unfinished):
@@ -47,6 +51,8 @@ def run_sweep(
             continue
         record, vectors = result
         store.put(record, vectors)
+        if replaced.get(record["key"]):
+            store.discard(replaced[record["key"]])
         on_case(record)
     return len(waiting)
 
@@ -67,6 +73,10 @@ def run_cases(
         yield from _run_group(sweep, lm, group, on_step, save_every_seconds)
 
 
+def _make_runnable(case):
+    return Case(case.key, torch.tensor(case.sample.ids), case.config.n_mem, case.state, case.start)
+
+
 def _run_group(sweep, lm, group, on_step, save_every_seconds) -> Iterator[tuple[dict, np.ndarray] | Unfinished]:
     # Cases of one group, or of a part of it, as records and vectors, as soon as they are finished.
     by_key, config, n_tokens = {case.key: case for case in group}, group[0].config, group[0].n_tokens
@@ -74,7 +84,7 @@ def _run_group(sweep, lm, group, on_step, save_every_seconds) -> Iterator[tuple[
     batches = find_part("finder", config.finder, FINDERS).find(
         lm,
         protocol,
-        [Case(case.key, torch.tensor(case.sample.ids), case.config.n_mem, case.state) for case in group],
+        [_make_runnable(case) for case in group],
         recipe,
         batch_size=sweep.batch_size,
         check_every=1 if lm.device.type == "cpu" else STEPS_BETWEEN_CHECKS,
@@ -87,4 +97,6 @@ def _run_group(sweep, lm, group, on_step, save_every_seconds) -> Iterator[tuple[
             continue
         records = make_records(sweep, lm, protocol, [by_key[result.case.key] for result in batch], batch)
         for record, result in zip(records, batch, strict=True):
+            if result.state is not None:
+                yield Unfinished(result.case, result.state)  # kept beside the record, for more evaluations
             yield record, result.vectors.to(recipe.storage).numpy()

@@ -230,6 +230,14 @@ def _own_kernel(scratch):
             os.environ["JUPYTER_PATH"] = before
 
 
+def write_stamp(stamp: Path, products: list[Path]) -> None:
+    """Touch the file ``stamp``, with a make rule beside it: a product that was deleted or edited makes it stale."""
+    names = " ".join(relative_to_root(product) for product in products)
+    make_folder(stamp.parent)
+    stamp.with_suffix(".d").write_text(f"{stamp.as_posix()}: {names}\n{names}:\n")
+    stamp.touch()
+
+
 def _local_sockets(directory):
     # Files of our own instead of TCP ports, which another process may take between being chosen and being used.
     # A socket's path may have about 100 characters; with a longer one ports must do.

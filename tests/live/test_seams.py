@@ -93,22 +93,16 @@ class Grow(Goal):
 
 
 @dataclass(frozen=True)
-class Affine(Parametrisation):
-    """e = Wz + b, all three trained."""
+class OnSphere(Parametrisation):
+    """A direction, at a length that stays."""
 
-    d_low: int = 4
+    length: float = 1.0
 
     def start(self, shape, std, generator):
-        rows, width = shape
-        draw = lambda *sizes: torch.randn(sizes, generator=generator, dtype=torch.float64)  # noqa: E731
-        return {
-            "w": draw(width, self.d_low) / self.d_low**0.5,
-            "z": draw(rows, self.d_low) * std,
-            "b": draw(width) * std,
-        }
+        return {"direction": torch.randn(shape, generator=generator, dtype=torch.float64)}
 
     def vectors(self, params):
-        return torch.einsum("rwd,rmd->rmw", params["w"], params["z"]) + params["b"].unsqueeze(1)
+        return self.length * torch.nn.functional.normalize(params["direction"], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -137,7 +131,8 @@ ADDED = {
     "one_pass": (PROTOCOLS, OnePass("one_pass", n_given=0, needs_start=True, special_tokens=False), {}),
     "momentum": (MOVERS, Momentum(), {"optimiser": {"mover": "momentum(decay=0.8)", "lr": 1.0}}),
     "grow": (GOALS, Grow(), {"stopping": "grow"}),
-    "affine": (PARAMETRISATIONS, Affine(), {"parametrisation": "affine(d_low=8)"}),
+    "sphere": (PARAMETRISATIONS, OnSphere(), {"parametrisation": "sphere(length=4.0)"}),
+    "affine": (PARAMETRISATIONS, PARAMETRISATIONS["affine"], {"parametrisation": "affine(d_low=8)"}),
     "given": (FINDERS, Given(), {"finder": "given"}),
     "hinge": (LOSSES, Hinge(), {"loss": "hinge(lead=2.0)"}),
     "lbfgs": (MOVERS, MOVERS["lbfgs"], {"optimiser": {"mover": "lbfgs(memory=5)", "lr": 0.3}}),

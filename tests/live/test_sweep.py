@@ -9,10 +9,14 @@ from tiny import CONFIGS, save_tiny_model
 
 from paper_lib import config
 from paper_lib.errors import InputError
+from paper_lib.frozen import freeze
 from paper_lib.live import goals, protocols, texts
 from paper_lib.live.cases import list_cases
 from paper_lib.live.load import load_lm
+from paper_lib.live.loop import optimise
+from paper_lib.live.rows import Case, make_recipe
 from paper_lib.live.sweep import run_sweep
+from paper_lib.measured import load_arms, load_cases
 from paper_lib.store import Store
 from sweeps import run
 
@@ -256,3 +260,121 @@ def test_an_unwritable_store_is_refused_before_any_work(settings, tmp_path):
 
 def test_all_architectures_of_the_paper_and_of_today_are_tested():
     assert {"gpt_neox", "opt", "olmo", "llama", "mamba", "qwen3", "gemma3", "gpt2"} <= set(CONFIGS)
+
+
+# --- arms ----------------------------------------------------------------------------------------------------------
+
+ARMS = {"slow": {"optimiser": {"lr": 0.01, "max_steps": 5}}, "quick": {"recipe": "fast", "lengths": [2]}}
+
+
+def test_arms_are_run_frozen_and_kept_apart(settings, store, tmp_path):
+    settings |= {"lengths": [2, 4], "n_mem": [1], "protocols": ["strict"], "arms": ARMS}
+    sweep = config.Sweep(**settings)
+    assert run_sweep(sweep, store) == 2 * 2 + 2
+    assert run_sweep(sweep, store) == 0
+    freeze(store, tmp_path / "data")
+    cases = load_arms("tiny", tmp_path / "data")
+    assert cases.groupby(["arm", "length"]).size().to_dict() == {("quick", 2): 2, ("slow", 2): 2, ("slow", 4): 2}
+    quick = cases.query("arm == 'quick'")
+    assert set(quick["optimiser_mover"]) == {"lbfgs"}
+    assert set(quick["loss"]) == {"cross_entropy(temperature=0.25)"}
+    assert set(cases.query("arm == 'slow'")["optimiser_max_steps"]) == {5}
+    assert load_cases(tmp_path / "data").empty  # what compares settings is in no table of models
+
+
+@pytest.mark.parametrize(
+    ("arms", "says"),
+    [
+        ({"a": {}, "b": {}}, "arms a and b are the same; remove one"),
+        ({"a": {"model": {"name": "x"}}}, "arm a: model is the same for all arms"),
+        ({"a": {"recipe": "fats"}}, "in an arm, recipe = 'fats': unknown recipe 'fats', did you mean 'fast'"),
+        ({"a": {"optimiser": {"lr": -1}}}, "in an arm, optimiser.lr = -1"),
+    ],
+)
+def test_arms_that_make_no_sense_are_told_in_one_line(settings, store, tmp_path, arms, says):
+    path = tmp_path / "sweep.yml"
+    path.write_text(yaml.safe_dump(settings | {"arms": arms}))
+    with pytest.raises(InputError, match=says) as error:
+        run_sweep(config.load_sweep(path), store)
+    assert "\n" not in str(error.value)
+
+
+# --- more evaluations, and starts that are given -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mover", ["adamw", "lbfgs"])
+def test_a_search_that_is_given_more_evaluations_goes_on_as_if_it_had_had_them(settings, store, mover):
+    settings |= {"lengths": [1, 6], "n_mem": [1], "protocols": ["strict"], "optimiser": {"lr": 0.1, "mover": mover}}
+    sweep, taken = config.Sweep(**settings), []
+    lm = load_lm(sweep.model.name, dtype="float64")
+    begun = list_cases(sweep.give(5), lm)
+    run_sweep(sweep.give(5), store)
+    run_sweep(sweep.give(40), store, on_step=taken.append)
+    assert 0 < sum(taken) <= (40 - 5) * (1 + 6) * 2  # it did not begin anew
+    assert run_sweep(sweep.give(80), store) < 4  # what has ended needs no more
+    assert run_sweep(sweep.give(80), store) == 0
+    there = [store.get(key) for key in store]
+    assert {record["optimiser_max_steps"] for record, _ in there} == {80}
+    assert {record["continues"] for record, _ in there} == {case.key for case in begun}
+    protocol = protocols.find_protocol("strict")
+    for record, vectors in there:
+        assert config.CaseConfig.from_record(record).run_key == record["key"]
+        (case,) = [case for case in begun if case.key == record["continues"]]
+        settings = case.config.model_copy(
+            update={"optimiser": case.config.optimiser.model_copy(update={"max_steps": 80})}
+        )
+        one = Case(case.key, torch.tensor(case.sample.ids), 1)
+        ((straight,),) = optimise(lm, protocol, [one], make_recipe(settings))
+        assert (record["n_steps"], record["ended"]) == (straight.n_steps, straight.ended)
+        torch.testing.assert_close(torch.from_numpy(vectors), straight.vectors.float(), atol=1e-7, rtol=0)
+    assert len(list(store.folder.glob("*.final"))) == sum(record["ended"] == "budget" for record, _ in there)
+
+
+def test_a_search_whose_moves_depend_on_its_budget_does_not_go_on(settings, store):
+    settings |= {"lengths": [6], "n_mem": [1], "protocols": ["strict"]}
+    sweep = config.Sweep(**settings | {"optimiser": {"lr": 0.1, "mover": "adamw(schedule='cosine')"}})
+    run_sweep(sweep.give(5), store)
+    with pytest.raises(InputError, match="optimiser_max_steps 5, now 9"):
+        run_sweep(sweep.give(9), store)
+
+
+def test_killed_while_it_goes_on_nothing_is_lost(settings, tmp_path):
+    settings |= {"lengths": [6], "n_mem": [1], "protocols": ["strict"], "optimiser": {"lr": 0.01}}
+    sweep, store = config.Sweep(**settings), Store("tiny", tmp_path)
+    run_sweep(sweep.give(5), store)
+
+    def kill(record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(sweep.give(9), store, on_case=kill)
+    run_sweep(sweep.give(9), store)
+    assert [store.get(key)[0]["n_steps"] for key in store] == [9, 9]
+
+
+def test_a_case_starts_from_the_vectors_of_another_sweep(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("paper_lib.live.more.Store", lambda name: Store(name, tmp_path))
+    settings |= {"n_mem": [1], "protocols": ["strict"], "optimiser": {"lr": 0.1, "max_steps": 80}}
+    short, longer = Store("tiny", tmp_path), Store("longer", tmp_path)
+    run_sweep(config.Sweep(**settings | {"lengths": [2, 3]}), short)
+    from_there = config.Sweep(**settings | {"name": "longer", "lengths": [4], "init_from": "tiny"})
+    run_sweep(from_there.give(1), longer)
+    sources = {key: short.get(key) for key in short}
+    for key in longer:
+        record, vectors = longer.get(key)
+        source, start = sources[record["init_from"]]
+        assert (source["text_id"], source["length"]) == (record["text_id"], 3)
+        assert abs(vectors - start).max() == 0  # the first measurement is made where it starts
+    with pytest.raises(InputError, match="no vectors of text strings-0 at length 1 or below"):
+        run_sweep(config.Sweep(**settings | {"lengths": [1], "init_from": "tiny"}), Store("x", tmp_path))
+    with pytest.raises(InputError, match="init_from none: no such sweep has been run or frozen"):
+        run_sweep(config.Sweep(**settings | {"lengths": [4], "init_from": "none"}), Store("x", tmp_path))
+    with pytest.raises(InputError, match=r"init_from novels-5m_books_strict: .*no vectors of text"):
+        run_sweep(
+            config.Sweep(**settings | {"lengths": [4], "init_from": "novels-5m_books_strict"}), Store("x", tmp_path)
+        )
+    with pytest.raises(InputError, match="affine cannot start from stored vectors; use free"):
+        run_sweep(
+            config.Sweep(**settings | {"lengths": [4], "init_from": "tiny", "parametrisation": "affine"}),
+            Store("x", tmp_path),
+        )

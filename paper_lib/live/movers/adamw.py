@@ -29,6 +29,11 @@ class AdamW(Mover):
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
 
+    @property
+    def counts_on_budget(self) -> bool:
+        """Whether the learning rate falls."""
+        return self.schedule != "constant"
+
     def start(self, params: Tensors) -> Tensors:
         """Return zero first and second moments of each parameter."""
         return {

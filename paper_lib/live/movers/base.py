@@ -13,6 +13,11 @@ Tensors = dict[str, Tensor]
 class Mover(ABC):
     """What a mover does. ``params``, ``gradient`` and the state are tensors by name, all with the row first."""
 
+    @property
+    def counts_on_budget(self) -> bool:
+        """Whether a move depends on max_steps, so that a search cannot go on when it is given more."""
+        return False
+
     @abstractmethod
     def start(self, params: Tensors) -> Tensors:
         """Return the state before the first move, for rows that start with ``params``."""

@@ -27,7 +27,7 @@ class LBFGS(Mover):
     """
 
     memory: int = 20
-    warmup: int = 5
+    warmup: int = 10
 
     def __post_init__(self):
         if self.memory < 1 or self.warmup < 0:
