@@ -108,8 +108,8 @@ RECIPES = {
     "published": {},
     "fast": {
         "protocols": ("auto",),
-        "optimiser": {"mover": "lbfgs", "lr": 3.0, "weight_decay": 0.0, "max_steps": 400},
-        "loss": "cross_entropy(temperature=0.25)",
+        "optimiser": {"mover": "lbfgs(patience=20)", "lr": 10.0, "weight_decay": 0.0, "max_steps": 400},
+        "loss": "cross_entropy(temperature=0.15)",
     },
 }
 

@@ -26,6 +26,10 @@ class Interval:
     high: float = float("nan")
     resamples: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
+    def columns(self, name: str) -> dict[str, float]:
+        """Return the three numbers as columns ``name``, ``name_low`` and ``name_high`` of a table."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 # --- fits ----------------------------------------------------------------------------------------------------------
 

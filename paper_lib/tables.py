@@ -47,9 +47,10 @@ def format_interval(value, low, high) -> str:
     )
 
 
-def format_intervals(frame: pd.DataFrame, value: str, low: str, high: str) -> list[str]:
-    """Return ``format_interval`` of three columns of ``frame``, row by row."""
-    return [format_interval(*row) for row in frame[[value, low, high]].itertuples(index=False)]
+def format_intervals(frame: pd.DataFrame, value: str, low: str | None = None, high: str | None = None) -> list[str]:
+    """Return ``format_interval`` of three columns of ``frame``, row by row; by default value, value_low, value_high."""
+    columns = [value, low or f"{value}_low", high or f"{value}_high"]
+    return [format_interval(*row) for row in frame[columns].itertuples(index=False)]
 
 
 def to_markdown(frame: pd.DataFrame) -> str:

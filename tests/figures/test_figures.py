@@ -53,6 +53,9 @@ PLOTS = {
     "per_vector": lambda data, ax: figures.plot_per_vector(
         data.assign(at_least=True), x="length", y="value", low="low", high="high", ax=ax
     ),
+    "progress": lambda data, ax: figures.plot_progress(
+        data, x="length", y="value", low="low", high="high", hue="name", dash="origin", ax=ax
+    ),
     "context": lambda data, ax: figures.plot_context(
         data, x="n_mem", y="value", with_vector="low", nudges={"ours": 3}, ax=ax
     ),

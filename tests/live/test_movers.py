@@ -219,5 +219,24 @@ def test_rows_of_lbfgs_are_what_they_are_alone_also_when_they_enter_late():
 
 
 def test_settings_that_mean_nothing_are_refused():
-    with pytest.raises(ValueError, match="memory is at least 1, warmup at least 0"):
+    with pytest.raises(ValueError, match="memory is at least 1, warmup and patience at least 0"):
         LBFGS(memory=0)
+
+
+def test_a_row_that_stands_still_starts_again_and_others_do_not():
+    # A flat floor beside a slope: the first row falls on the floor and stays, the other goes on down.
+    start = torch.tensor([[[3.0, -1.0, 0.5]], [[-1.0, 3.0, 0.5]]], dtype=torch.float64)
+
+    def floor(rows):
+        x = rows[:, 0, 0]
+        return torch.where(x > 0, 5.0 + 0 * x, (rows[:, 0] - torch.tensor([-9.0, 1, 1])).square().sum(dim=1))
+
+    visited, losses = minimise(LBFGS(warmup=2, patience=6), floor, start, 60)
+    origins = [n for n in range(60) if torch.equal(visited[n, 0], start[0].roll(1, dims=1))]
+    assert origins  # its numbers moved on by one place: the slope, from where it gets down
+    assert origins[0] <= 3 * 6
+    assert losses.amin(dim=0).max() < 1e-6  # at the end of the slope it stands still too, and starts again
+    again = [n for n in range(1, 60) if torch.equal(visited[n, 1], start[1].roll(1, dims=1))]
+    assert not [n for n in again if losses[:n, 1].min() > 1e-6]
+    never, _ = minimise(LBFGS(warmup=2), floor, start, 60)
+    assert (never[:, 0, 0, 0] > 0).all()

@@ -24,25 +24,33 @@ class LBFGS(Mover):
     Every measurement counts, those of failed trials too. The last ``memory`` pairs of steps and changes of slope make
     the direction. The warm-up, at the learning rate of the settings, takes the vectors to the norm at which they are
     read: from the small norm of a random start, a first step along the gradient does not get there.
+
+    A row whose loss has not fallen by the share ``progress`` in ``patience`` measurements stands still in a minimum of
+    its own, and starts again; 0 for never. The numbers of its random start, moved on by one place, are another one, so
+    a restart needs no random numbers and is the same in every run.
     """
 
     memory: int = 20
     warmup: int = 10
+    patience: int = 0
+    progress: float = 0.1
 
     def __post_init__(self):
-        if self.memory < 1 or self.warmup < 0:
-            raise ValueError("memory is at least 1, warmup at least 0")
+        if self.memory < 1 or self.warmup < 0 or self.patience < 0 or not 0 < self.progress < 1:
+            raise ValueError("memory is at least 1, warmup and patience at least 0, progress between 0 and 1")
 
     def start(self, params: Tensors) -> Tensors:
         """Return an empty history and line search, and AdamW's moments for the warm-up."""
         flat = _flatten(params)
         zeros = {name: flat.new_zeros(len(flat), *shape) for name, shape in self._shapes(flat.shape[1]).items()}
-        return AdamW().start(params) | zeros
+        origin = {"origin": flat.clone()} if self.patience else {}
+        return AdamW().start(params) | zeros | origin
 
     def _shapes(self, width):
         vectors = dict.fromkeys(("point", "slope", "direction"), (width,))
         pairs = dict.fromkeys(("steps", "turns"), (self.memory, width))
-        return vectors | pairs | dict.fromkeys(("value", "length", "n_pairs", "n_failed"), ())
+        counts = dict.fromkeys(("n_pairs", "n_failed", "n_since", "n_watched"), ())
+        return vectors | pairs | counts | dict.fromkeys(("value", "length", "watched"), ())
 
     def move(
         self,
@@ -54,14 +62,27 @@ class LBFGS(Mover):
         settings: Optimiser,
     ) -> tuple[Tensors, Tensors]:
         """Return the next trial of each row: along a new direction where the last one was good, else nearer."""
-        warmed, moments = AdamW().move(params, gradient, loss, state, age, settings)
-        here, slope, first = _flatten(params), _flatten(gradient), age <= self.warmup + 1
-        loss = loss.to(here.dtype)
-        search = self._take(state, here, slope, loss, first)
+        here, slope, loss = _flatten(params), _flatten(gradient), loss.to(gradient[next(iter(gradient))].dtype)
+        n_since = state["n_since"] + 1  # measurements since the last start
+        warmed, moments = AdamW().move(params, gradient, loss, state, n_since.long(), settings)
+        search = self._take(state, here, slope, loss, first=n_since <= self.warmup + 1)
         trial = search["point"] + search["length"].unsqueeze(1) * search["direction"]
-        moved = _unflatten(trial, params)
-        warm = age <= self.warmup
-        return {n: torch.where(_as_wide(warm, v), warmed[n], v) for n, v in moved.items()}, moments | search
+        moved = _where(n_since <= self.warmup, _flatten(warmed), trial)
+        state = state | moments | search | {"n_since": n_since}
+        if self.patience:
+            moved, state = self._start_again(moved, state)
+        return _unflatten(moved, params), state
+
+    def _start_again(self, moved, state):
+        # Every so often the loss is compared with what it was; a row that stands still loses all but its start.
+        n_watched = state["n_watched"] + 1
+        due = n_watched >= self.patience
+        stuck = due & (state["n_since"] > self.patience) & ~(state["value"] < (1 - self.progress) * state["watched"])
+        origin = _where(stuck, state["origin"].roll(1, dims=1), state["origin"])
+        state = {name: _where(stuck, torch.zeros_like(values), values) for name, values in state.items()}
+        watched = torch.where(due, state["value"], state["watched"])
+        n_watched = torch.where(due, torch.zeros_like(n_watched), n_watched)
+        return _where(stuck, origin, moved), state | {"origin": origin, "watched": watched, "n_watched": n_watched}
 
     def _take(self, state, here, slope, loss, first):
         # The line search after a measurement ``here``: accept it and turn, or shorten the trial.
