@@ -41,7 +41,7 @@ check: lint ## check style and run the fast tests, in a minute
 verify: $(VENV)/.light ## check the data's hashes, recompute every product and compare
 	@$(PY) -m paper_lib verify --no-decode
 
-quickstart: $(VENV)/.full ## cram a sentence into the small model that ships: make quickstart TEXT="your own"
+quickstart: $(VENV)/.full ## cram a sentence into a vector of a real model: make quickstart TEXT="your own"
 	@$(PY) -m paper_lib execute notebooks/00_quickstart.ipynb -p OUT_DIR=build/quickstart \
 	  $${QUICKSTART_TEXT:+-p} $${QUICKSTART_TEXT:+"TEXT=$$QUICKSTART_TEXT"}
 	@$(PY) -m nbconvert --to html --log-level ERROR --output-dir build/html build/executed/00_quickstart.ipynb

@@ -1,4 +1,4 @@
-"""Models to measure with: the shipped one, and random weights in the shapes of two models of the paper."""
+"""Models to measure with: the shipped one, and random weights in the shapes of real ones."""
 
 import dataclasses
 
@@ -13,6 +13,10 @@ CONFIGS = {
     "pythia-160m": GPTNeoXConfig(
         vocab_size=50_304, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
         max_position_embeddings=2048, bos_token_id=0, eos_token_id=0,
+    ),
+    "smollm2-135m": LlamaConfig(
+        vocab_size=49_152, hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
+        intermediate_size=1536, max_position_embeddings=8192, tie_word_embeddings=True, bos_token_id=1,
     ),
     "llama-3.2-1b": LlamaConfig(
         vocab_size=128_256, hidden_size=2048, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8,

@@ -60,11 +60,12 @@ def test_when_a_share_of_texts_is_exact():
 
 
 def test_the_real_model_is_given_ten_times_as_many_evaluations():
-    fast = [case("fast", str(n), 32, 10 + n, protocol="anchored") for n in range(10)]
-    slow = [case("published", str(n), 32, 185 if n == 0 else 1000, n == 0) for n in range(10)]
+    fast = [case("fast", str(n), 32, 96 + n, protocol="anchored") for n in range(10)]
+    slow = [case("published", str(n), 32, 985 if n == 0 else 1000, n == 0) for n in range(10)]
     table = optimizer.compare_real(pd.DataFrame(fast + slow), **NONE)
-    assert table["value"].tolist() == pytest.approx([18, 0.9, 0.0, 0.9])
-    assert "published after 180" in table["quantity"].iloc[2]
+    assert table["value"].tolist() == pytest.approx([104, 0.1, 0.5, 0.4])
+    assert "published after 1000" in table["quantity"].iloc[1]
+    assert "fast after 100" in table["quantity"].iloc[2]
 
 
 def test_orders_are_compared_on_the_same_texts_and_say_which_token_is_wrong():
