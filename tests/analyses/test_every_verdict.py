@@ -1,14 +1,17 @@
 """No row of a verdict table is a foregone conclusion: each comes out otherwise under other input."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from paper_lib import measured, published
 from paper_lib.analyses import (
+    anchor,
     capacity_utilisation,
     decoding_capacity,
     entropy_cutoff,
     landscape,
+    optimizer,
     scaling_vectors,
     text_sources,
 )
@@ -82,7 +85,18 @@ def judge_landscape(change):
     return landscape.judge(landscape.collect_landscape(), headlines)
 
 
+def judge_optimizer(change):
+    small, real, orders = table("optimizer"), table("optimizer_real"), table("anchor")
+    if change:
+        for frame, name, middle in ((small, "ratio", 3.0), (orders, "gained", anchor.CLEAR)):
+            turned = (frame[name] < middle) * 100.0 - 1
+            frame[[name, f"{name}_low", f"{name}_high"]] = turned.to_frame().to_numpy()
+        real[["value", "value_low", "value_high"]] = np.where(real.index == 0, 1e4, -1.0)[:, None]
+    return optimizer.judge(small, real, orders)
+
+
 JUDGES = {
+    "optimizer": judge_optimizer,
     "decoding_capacity": judge_decoding_capacity,
     "entropy_cutoff": judge_entropy_cutoff,
     "scaling_vectors": judge_scaling_vectors,
