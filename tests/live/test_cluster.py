@@ -59,6 +59,7 @@ def sweep(tmp_path_factory):
         n_mem=[1, 2],
         protocols=["strict"],
         optimiser={"max_steps": 150, "lr": 0.1},
+        arms={"adamw": {}, "lbfgs": {"recipe": "fast", "protocols": ["strict"], "lengths": [6], "n_mem": [1]}},
     )
 
 
@@ -68,7 +69,8 @@ def assert_same(store, other):
         (one, v), (two, w) = store.get(key), other.get(key)
         assert abs(v - w).max() < 1e-6
         for name in one.keys() - TIMING_AND_PLACE:
-            assert one[name] == (pytest.approx(two[name], rel=1e-6) if isinstance(one[name], float) else two[name])
+            close = isinstance(one[name], float) or name.endswith("_each")
+            assert one[name] == (pytest.approx(two[name], rel=1e-5) if close else two[name])
 
 
 def kill_a_worker():
@@ -90,7 +92,7 @@ def local(sweep, tmp_path_factory):
 def test_a_cluster_stores_what_one_process_stores(cluster, sweep, local, tmp_path):
     store, steps, records = Store("ray", tmp_path), [], []
     n = run_sweep(sweep, store, run=run_on_ray, on_step=steps.append, on_case=records.append)
-    assert n == len(records) == 16
+    assert n == len(records) == 20
     assert_same(store, local)
     assert sum(steps) == sum(r["n_steps"] * (r["length"] - 1 + r["n_mem"]) for r in records)
     assert run_sweep(sweep, store, run=run_on_ray) == 0
@@ -102,7 +104,7 @@ def test_what_a_killed_worker_had_not_sent_is_run_by_another(cluster, sweep, loc
         sweep, store, run=run_on_ray, on_case=lambda record: sum(killed) < 2 and killed.append(kill_a_worker())
     )
     assert sum(killed) == 2
-    assert n == 16
+    assert n == 20
     assert_same(store, local)
 
 
@@ -116,7 +118,7 @@ def test_a_killed_workers_cases_go_on_where_they_were(cluster, sweep, local, tmp
             killed.append(kill_a_worker())
 
     monkeypatch.setattr(store, "put_halfway", kill_now_and_then)
-    assert run_sweep(sweep, store, run=run_on_ray, on_step=steps.append, save_every_seconds=0) == 16
+    assert run_sweep(sweep, store, run=run_on_ray, on_step=steps.append, save_every_seconds=0) == 20
     assert sum(killed) == 2
     assert_same(store, local)
     assert not list(store.folder.glob("*.halfway"))
