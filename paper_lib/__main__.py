@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from .errors import InputError
+from .models import FIRST
 from .paths import BUILD, ROOT, relative_to_root
 
 app = typer.Typer(
@@ -202,6 +203,8 @@ def cram(
     right = "exact" if memory.exact else f"{memory.ladder['tf_accuracy']:.0%} of the tokens right"
     vectors = f"{n_vectors} vector{'s' * (n_vectors > 1)} of {record['model']}"
     print(f"{record['length']} tokens, {memory.bits:.0f} bits in {vectors}: {right}", file=sys.stderr)
+    if model is None and record["model"] != FIRST:
+        print(f"for a real model: python -m paper_lib fetch {FIRST}", file=sys.stderr)
     if out:
         print(f"wrote {memory.save(out)}; read it with: decode {out}", file=sys.stderr)
 

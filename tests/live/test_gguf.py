@@ -12,8 +12,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from paper_lib import cram, decode
 from paper_lib.config import Sweep
 from paper_lib.errors import InputError
+from paper_lib.frozen import freeze
 from paper_lib.live.load import load_lm, load_same
 from paper_lib.live.measure import measure
+from paper_lib.live.proofs import check_vectors
 from paper_lib.live.protocols import PROTOCOLS
 from paper_lib.live.sweep import run_sweep
 from paper_lib.models import REAL_MODELS, RealModel
@@ -120,19 +122,48 @@ def test_the_missing_package_is_named(gguf, monkeypatch):
         load_lm(str(gguf))
 
 
-def test_a_fetched_model_is_found_by_its_name_and_checked(gguf, tmp_path, monkeypatch):
+@pytest.fixture
+def toy(gguf, tmp_path, monkeypatch):
+    """A model to fetch, not fetched yet."""
     digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
     model = RealModel("toy", "toy.gguf", digest, gguf.stat().st_size, "none", (), (), "")
     monkeypatch.setitem(REAL_MODELS, "toy", model)
     monkeypatch.setattr("paper_lib.models.BUILD", tmp_path)
+    return model
+
+
+def put_in_place(toy, gguf):
+    toy.path.parent.mkdir(parents=True, exist_ok=True)
+    toy.path.write_bytes(gguf.read_bytes())
+
+
+def test_a_fetched_model_is_found_by_its_name_and_checked(gguf, toy):
     with pytest.raises(InputError, match="toy is not fetched; run: python -m paper_lib fetch toy"):
         load_lm("toy")
-    model.path.parent.mkdir(parents=True)
-    model.path.write_bytes(gguf.read_bytes())
-    assert load_lm("toy").fingerprint == f"sha256:{digest}"
-    model.path.write_bytes(gguf.read_bytes() + b"\0")
+    put_in_place(toy, gguf)
+    assert load_lm("toy").fingerprint == f"sha256:{toy.sha256}"
+    toy.path.write_bytes(gguf.read_bytes() + b"\0")
     with pytest.raises(InputError, match="damaged; run: python -m paper_lib fetch toy"):
         load_lm("toy")
+
+
+def test_frozen_vectors_of_a_model_that_is_not_fetched_are_reported_and_are_no_problem(gguf, toy, tmp_path):
+    put_in_place(toy, gguf)
+    sweep = Sweep(
+        name="tiny", model={"name": "toy"}, texts={"source": "strings", "texts": ["a cat sat"]}, n_texts=1,
+        lengths=[1], recipe="fast",
+    )  # fmt: skip
+    run_sweep(sweep, Store("tiny", tmp_path))
+    freeze(Store("tiny", tmp_path), tmp_path / "data")
+    said = []
+    assert check_vectors(tmp_path / "data", report=said.append) == []
+    assert said == ["vectors: tiny: 1 decoded, 0 problems"]
+    toy.path.unlink()
+    assert check_vectors(tmp_path / "data", report=said.append) == []
+    assert said[1:] == [
+        "vectors: tiny: 0 decoded, 0 problems",
+        "vectors: tiny: toy is not fetched (python -m paper_lib fetch toy), so not decoded",
+    ]
 
 
 # --- large models --------------------------------------------------------------------------------------------------
