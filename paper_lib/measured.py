@@ -40,14 +40,7 @@ def load_cases(data: Path = DATA) -> pd.DataFrame:
     two models end alike. Where a model was run with several settings under one protocol, the name says which; where two
     sweeps measured the same thing (model, source, n_mem, protocol, settings), it says which sweep.
     """
-    cases = load_runs(data).query("arm == ''")
-    known = load_models().set_index("model")
-    whole = cases["model"].astype(str).str.rstrip("/")
-    short = whole.str.rsplit("/", n=1).str[-1]
-    if len(cases):
-        short = short.where(whole.groupby(short).transform("nunique") == 1, whole)
-    cases["name"] = cases["model"].map(known["name"]).fillna(short)
-    cases["family"] = cases["model"].map(known["family"]).fillna("other")
+    cases = _name_models(load_runs(data).query("arm == ''"))
     if cases.empty:
         return cases
     for _, runs in list(cases.groupby(["model", "protocol"])):
@@ -59,9 +52,19 @@ def load_cases(data: Path = DATA) -> pd.DataFrame:
 
 
 def load_arms(sweep: str, data: Path = DATA) -> pd.DataFrame:
-    """Return the cases of a frozen sweep that compares settings, with its ``arm`` in each row."""
+    """Return the cases of a frozen sweep that compares settings, with the ``arm`` and the ``name`` of the model."""
     cases = load_runs(data)
-    return cases[(cases["sweep"] == sweep) & (cases["arm"] != "")]
+    return _name_models(cases[(cases["sweep"] == sweep) & (cases["arm"] != "")])
+
+
+def _name_models(cases):
+    known = load_models().set_index("model")
+    whole = cases["model"].astype(str).str.rstrip("/")
+    short = whole.str.rsplit("/", n=1).str[-1]
+    if len(cases):
+        short = short.where(whole.groupby(short).transform("nunique") == 1, whole)
+    family = cases["model"].map(known["family"]).fillna("other")
+    return cases.assign(name=cases["model"].map(known["name"]).fillna(short), family=family)
 
 
 def _describe_settings(runs):
