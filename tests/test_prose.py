@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from paper_lib import published
+from paper_lib.analyses.anchor import ORDERS
 from paper_lib.paths import FIGURES, NOTEBOOKS, ROOT
 from paper_lib.verdicts import VERDICTS
 
@@ -147,11 +148,11 @@ def coders():
 def quickstart():
     notebook = json.loads(next(NOTEBOOKS.glob("00_*.ipynb")).read_text(encoding="utf-8"))
     said = "".join("".join(o.get("text", [])) for c in notebook["cells"] for o in c.get("outputs", []))
-    n_tokens, one, two = re.search(
-        r"^(\d+) tokens.*\n1 vector: (\d+)%.*\n2 vectors: (\d+)%.*\n4 vectors: all", said
+    assert "model: smollm2-135m\n" in said
+    n_tokens, n_evaluations = re.search(
+        r"(\d+) tokens, of which.*\n1 vector: all tokens right\n(\d+) evaluations", said
     ).groups()
-    assert one == two
-    return n_tokens, one
+    return n_tokens, n_evaluations
 
 
 NOVELS = "novels-5m"
@@ -192,7 +193,106 @@ def largest_against(beginning):
     return claimed("landscape", beginning)["estimate"]
 
 
+def recipe(reference, quantity):
+    rows = table("optimizer")
+    return rows[(rows["reference"] == reference) & rows["quantity"].str.startswith(quantity)].iloc[0]
+
+
+def on_real(row):
+    return table("optimizer_real")["value"].iloc[row]
+
+
+def order(model, optimiser, which):
+    rows = table("anchor")
+    return rows[(rows["model"] == model) & (rows["optimiser"] == optimiser) & (rows["order"] == ORDERS[which])].iloc[0]
+
+
+def n_exact(*which):
+    row = order(*which)
+    return round(row["exact_share"] * row["n_texts"])
+
+
+def price(asks):
+    return table("margin_price").set_index("stops at").loc[asks]
+
+
+PUBLISHED, BEST, SMOL, GEMMA = "published", "AdamW at its best rate", "smollm2-135m", "gemma-3-270m"
+SECOND = "anchored(n_before=0, n_after=1)"
+
 STATEMENTS = [
+    # 11
+    (
+        "11",
+        "holds {:.1f} tokens exactly with `fast` and {:.1f} with the published optimiser: {:.1f} times the tokens, "
+        "{:.1f} times the nats and {:.1f} times the bytes of text. AdamW at its best rate holds {:.1f}.",
+        lambda: [
+            *recipe(PUBLISHED, "tokens")[["fast", "other"]],
+            *(recipe(PUBLISHED, unit)["ratio"] for unit in ("tokens", "nats", "bytes")),
+            recipe(BEST, "tokens")["other"],
+        ],
+    ),
+    (
+        "11",
+        "holds after {:,} evaluations `fast` holds after {:.0f}, {:.0f} times sooner",
+        lambda: [
+            round(recipe(PUBLISHED, "evaluations")["other"]),
+            *recipe(PUBLISHED, "evaluations")[["fast", "ratio"]],
+        ],
+    ),
+    (
+        "11",
+        "half of the texts of 32 tokens are exact after 50 evaluations, nine of ten after {:.0f}; the published "
+        "optimiser, after 500, has none",
+        lambda: [on_real(0)] if on_real(1) == 0 and on_real(2) == 0.5 else [],
+    ),
+    (
+        "11",
+        "gives its start token {} of its attention. With the vector in that place {} of {} texts are exact after {} "
+        "evaluations, with the start token in front of it {}. What stays wrong with the vector first is the token at "
+        "index {:.0f}, and with the start token between vector and text the one at index {:.0f}",
+        lambda: [
+            short(order(SMOL, "fast", "strict")["start_attention"]),
+            n_exact(SMOL, "fast", "strict"),
+            order(SMOL, "fast", "strict")["n_texts"],
+            order(SMOL, "fast", "strict")["max_evaluations"],
+            n_exact(SMOL, "fast", "anchored"),
+            order(SMOL, "fast", "strict")["wrong_index"],
+            order(SMOL, "fast", SECOND)["wrong_index"],
+        ],
+    ),
+    (
+        "11",
+        "without it {} of {} texts are exact, with it before or after the vector {} and {}",
+        lambda: [
+            n_exact(GEMMA, "fast", "strict"),
+            order(GEMMA, "fast", "strict")["n_texts"],
+            n_exact(GEMMA, "fast", "anchored"),
+            n_exact(GEMMA, "fast", SECOND),
+        ],
+    ),
+    (
+        "11",
+        "whose start token draws {} of its attention, loses",
+        lambda: (
+            short(order(NOVELS, "fast", "strict")["start_attention"])
+            if order(NOVELS, "fast", "anchored")["gained_high"] < 0
+            else ""
+        ),
+    ),
+    (
+        "11",
+        "took {:.0f}, {:.0f} and {:.0f} evaluations for no margin, .001 and .1, each with starts of its own, so these "
+        "do not differ; a margin of 1 took {:.0f}, and {:.0f} % of the texts did not reach it",
+        lambda: [
+            *(price(asks)["evaluations"] for asks in ("accuracy 1", "margin .001", "margin .1", "margin 1")),
+            100 * (1 - price("margin 1")["reached"]),
+        ],
+    ),
+    (
+        "README.md",
+        "{:.1f} times the tokens of the published optimiser after 400 evaluations, {:.0f} times sooner",
+        lambda: [recipe(PUBLISHED, "tokens")["ratio"], recipe(PUBLISHED, "evaluations")["ratio"]],
+    ),
     # 01
     ("01", "Llama-3.1-8B carries {:,.0f} tokens", lambda: one_vector()["decoding_capacity_tokens"]["Llama-3.1-8B"]),
     (
@@ -368,7 +468,7 @@ STATEMENTS = [
     ("14", "with Pythia-160M {:.0f} times better", coders),
     ("14", "cost Llama-3.1-8B {:,.0f} nats: {:.0f} bytes", lambda: [own_nats(), own_nats() / math.log(2) / 8]),
     # README
-    ("README.md", "{} tokens: one vector gets {} % of them right, so do two, four get all", lambda: quickstart()),
+    ("README.md", "{} tokens come back from one vector of SmolLM2-135M, after {} evaluations", lambda: quickstart()),
     ("README.md", "tokens in one vector of Llama-3.1-8B, {} of its bytes", lambda: short(bytes_ratio())),
     ("README.md", "predicts success for {} of {} models", lambda: [count(*PREDICTS)[0], count(*PREDICTS)[3]]),
     ("README.md", "constant within a tenth for {} and rises for {}", lambda: count(*CONSTANT)[:2]),

@@ -16,15 +16,16 @@ CLEAR = 0.1  # share of texts that counts as a difference
 
 
 def select_orders(cases: pd.DataFrame) -> pd.DataFrame:
-    """Return the cases of texts that were run in several orders, with columns ``order`` and ``optimiser``.
+    """Return the cases of texts that were run in several orders, with columns ``order``, ``optimiser`` and ``budget``.
 
-    ``cases`` are those of sweeps with arms; an arm is named by its optimiser, and after a comma by its order.
+    ``cases`` are those of sweeps with arms; an arm is named by its optimiser, and after a comma by its order. Where one
+    order was given more evaluations than another, those of all count up to the smaller number, ``budget``.
     """
     chosen = cases[cases["stopping"] == "strict"].assign(optimiser=lambda frame: frame["arm"].str.split(",").str[0])
-    lengths = chosen.loc[chosen["protocol"] != "strict", "length"]
-    chosen = chosen[chosen["length"].isin(lengths)]
-    several = chosen.groupby(["name", "optimiser"])["protocol"].transform("nunique") > 1
-    return chosen[several].assign(order=chosen["protocol"].map(ORDERS))
+    several = chosen.groupby(["name", "optimiser", "length"])["protocol"].transform("nunique") > 1
+    chosen = chosen[several].assign(order=chosen["protocol"].map(ORDERS))
+    budget = chosen.groupby(["name", "optimiser"])["optimiser_max_steps"].transform("min")
+    return chosen.assign(budget=budget, exact=chosen["exact"].astype(bool) & (chosen["n_steps"] <= budget))
 
 
 def compute_anchor(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.DataFrame:
@@ -36,6 +37,9 @@ def compute_anchor(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.Da
     ``start_attention`` is the share of attention that the model gives its start token on a plain text.
     """
     rows, resampling = [], {"n_resamples": n_resamples, "seed": seed}
+    ranks = {"model": list(cases["name"].unique()).index, "place": list(ORDERS).index}
+    cases = cases.assign(model=cases["name"].map(ranks["model"]), place=cases["protocol"].map(ranks["place"]))
+    cases = cases.sort_values(["model", "optimiser", "place"], kind="stable")
     for (name, optimiser, protocol), group in cases.groupby(["name", "optimiser", "protocol"], sort=False):
         exact = group["exact"].astype(bool)
         share = bootstrap_clusters(group["cluster_id"], weighted_mean(exact.astype(float)), **resampling)
@@ -52,7 +56,7 @@ def compute_anchor(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.Da
                 "optimiser": optimiser,
                 "length": group["length"].iloc[0],
                 "n_texts": len(group),
-                "max_evaluations": group["optimiser_max_steps"].iloc[0],
+                "max_evaluations": group["budget"].iloc[0],
                 **share.columns("exact_share"),
                 **gained.columns("gained"),
                 "evaluations": group.loc[exact, "n_steps"].median(),
@@ -62,6 +66,16 @@ def compute_anchor(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.Da
             }
         )
     return pd.DataFrame(rows)
+
+
+def arrange_panels(anchor: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the rows of each model for a panel of its own, all with the same lines; empty ones where it has none."""
+    lines = anchor[["optimiser", "order"]].drop_duplicates().sort_values("optimiser", kind="stable")
+    panels = {}
+    for model, rows in anchor.groupby("model", sort=False):
+        rows = lines.merge(rows, how="left").assign(origin="measured", family="other")
+        panels[model] = rows.assign(name=rows["optimiser"] + ": " + rows["order"])
+    return panels
 
 
 def _find_wrong(cases):

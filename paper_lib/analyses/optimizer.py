@@ -138,10 +138,13 @@ def _held_by(cases, arm, texts, evaluations):
     return held.set_index("text_id").loc[texts, "tokens"].to_numpy()
 
 
-def compute_held_curve(cases: pd.DataFrame, *, n_resamples: int, seed: int, n_points: int = 40) -> pd.DataFrame:
+def compute_held_curve(
+    cases: pd.DataFrame, arms: list[str], *, n_resamples: int, seed: int, n_points: int = 40
+) -> pd.DataFrame:
     """Return the tokens that each arm holds exactly on average, with 95 % intervals, over evaluations up to its end."""
     rows = []
-    for arm, group in cases.groupby("arm", sort=False):
+    for arm in arms:
+        group = cases[cases["arm"] == arm]
         budget = int(group["optimiser_max_steps"].max())
         for evaluations in np.unique(np.geomspace(5, budget, n_points).astype(int)):
             held = compute_held(group, int(evaluations))
@@ -158,7 +161,7 @@ def compute_share_curve(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> 
     An arm is named by its optimiser, and after a comma by its order; books are resampled.
     """
     rows = []
-    cases = cases.assign(optimiser=cases["arm"].str.split(",").str[0])
+    cases = cases.assign(optimiser=cases["arm"].str.split(",").str[0]).sort_values(["optimiser", "protocol"])
     for (optimiser, protocol), group in cases.groupby(["optimiser", "protocol"], sort=False):
         budget = int(group["optimiser_max_steps"].max())
         steps = {1, budget, *group.loc[group["exact"].astype(bool), "n_steps"].astype(int)}

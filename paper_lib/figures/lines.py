@@ -162,20 +162,20 @@ def plot_progress(
 ):
     """Draw what is reached over evaluations of the model, on a log axis: a step line and its band per ``hue``.
 
-    Colours follow the order of ``hue`` in the data; the column ``dash``, if given, draws lines of its second value
-    dashed, without a band. A mark ends each line.
+    Colours follow the order of ``hue`` in the data; lines of any but the first value of the column ``dash``, if given,
+    are dashed. A mark ends each line.
     """
     check_data(data, [x, y, low, high, hue] + [dash] * bool(dash), ax)
     colours = {name: SERIES_STYLES[n % len(SERIES_STYLES)]["color"] for n, name in enumerate(data[hue].unique())}
-    kinds = list(data[dash].unique()) if dash else [None]
-    for (name, kind), line in data.groupby([hue, dash] if dash else [hue, lambda _: None], sort=False):
-        line, first = line.sort_values(x), kind == kinds[0]
-        look = {"color": colours[name], "linewidth": 1.3, "linestyle": "-" if first else (0, (4, 1.5))}
-        ax.step(line[x], line[y], where="post", label=name if kind is None else f"{name}: {kind}", **look)
-        end = mark_style({"color": colours[name], "marker": "o"}, line["origin"].iloc[0], size=3.5)
+    kinds = data[dash] if dash else pd.Series("", index=data.index)
+    for (name, kind), line in data.groupby([hue, kinds], sort=False):
+        line, colour = line.sort_values(x), colours[name]
+        style = "-" if kind == kinds.iloc[0] else (0, (4, 1.5))
+        label = f"{name}: {kind}" if dash else name
+        ax.step(line[x], line[y], where="post", label=label, color=colour, linewidth=1.3, linestyle=style)
+        ax.fill_between(line[x], line[low], line[high], step="post", color=colour, alpha=0.15, linewidth=0)
+        end = mark_style({"color": colour, "marker": "o"}, line["origin"].iloc[0], size=3.5)
         ax.plot(line[x].iloc[-1:], line[y].iloc[-1:], zorder=3, **end)
-        if first:
-            ax.fill_between(line[x], line[low], line[high], step="post", color=colours[name], alpha=0.15, linewidth=0)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(PLAIN)
     ax.set_ylim(0)

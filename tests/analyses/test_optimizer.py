@@ -37,6 +37,14 @@ def test_what_is_held_is_the_longest_exact_length_of_each_text(cases):
     assert early.loc[("fast", "b"), "tokens"] == 0
 
 
+def test_the_curve_ends_where_the_arm_does(cases):
+    curve = optimizer.compute_held_curve(cases, ["published", "fast"], n_points=20, **NONE)
+    assert list(curve["arm"].unique()) == ["published", "fast"]
+    ends = curve.groupby("arm")[["evaluations", "tokens"]].last()
+    assert ends.loc["published"].tolist() == [1000, 3]
+    assert ends.loc["fast"].tolist() == [400, 6]
+
+
 def test_ratios_and_evaluations_saved(cases):
     ratio = optimizer.compare_held(cases, "fast", "published", evaluations=400, **NONE)
     assert ratio.value == pytest.approx((8 + 4) / (4 + 2))
@@ -69,20 +77,21 @@ def test_the_real_model_is_given_ten_times_as_many_evaluations():
 
 
 def test_orders_are_compared_on_the_same_texts_and_say_which_token_is_wrong():
-    more = {"stopping": "strict", "start_attention": 0.4}
+    more = {"stopping": "strict", "start_attention": 0.4, "optimiser_max_steps": 400}
     first = [case("fast", str(n), 4, 400, False, margin_each=[1, -2, 1, -0.1 if n else 3], **more) for n in range(4)]
     front = [
         case("fast", str(n), 4, 50 + n, n < 3, margin_each=[1, -2, 1, 1], protocol="anchored", **more) for n in range(4)
     ]
+    front[2] = front[2] | {"n_steps": 450, "optimiser_max_steps": 500}  # exact, but after more than the others had
     alone = [case("other", "0", 4, 9, margin_each=[1] * 4, **more)]  # in one order only
     chosen = anchor.select_orders(pd.DataFrame(first + front + alone))
     assert set(chosen["optimiser"]) == {"fast"}
     table = anchor.compute_anchor(chosen, **NONE).set_index("order")
-    assert table["exact_share"].to_dict() == {anchor.ORDERS["strict"]: 0, anchor.ORDERS["anchored"]: 0.75}
-    assert table["gained"].tolist() == [0, 0.75]
+    assert table["exact_share"].to_dict() == {anchor.ORDERS["strict"]: 0, anchor.ORDERS["anchored"]: 0.5}
+    assert table["gained"].tolist() == [0, 0.5]
     assert table["wrong_index"].tolist() == [1, 1]
     assert table["wrong_share"].tolist() == [1, 1]
-    assert table.loc[anchor.ORDERS["anchored"], "evaluations"] == 51
+    assert table.loc[anchor.ORDERS["anchored"], "evaluations"] == 50.5
 
 
 def test_the_price_of_a_margin_counts_texts_that_reached_it():
