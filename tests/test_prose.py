@@ -11,7 +11,7 @@ import re
 import pandas as pd
 import pytest
 
-from paper_lib import published
+from paper_lib import measured, published
 from paper_lib.analyses.anchor import ORDERS
 from paper_lib.paths import FIGURES, NOTEBOOKS, ROOT
 from paper_lib.verdicts import VERDICTS
@@ -212,6 +212,12 @@ def n_exact(*which):
     return round(row["exact_share"] * row["n_texts"])
 
 
+def n_exact_at_end():
+    cases = measured.load_arms("recipe_smollm2-135m").query("arm == 'fast'")
+    assert cases["exact"].all()
+    return cases["cluster_id"].nunique()
+
+
 def price(asks):
     return table("margin_price").set_index("stops at").loc[asks]
 
@@ -287,6 +293,12 @@ STATEMENTS = [
             *(price(asks)["evaluations"] for asks in ("accuracy 1", "margin .001", "margin .1", "margin 1")),
             100 * (1 - price("margin 1")["reached"]),
         ],
+    ),
+    (
+        "README.md",
+        "one vector of it holds {:.1f} tokens exactly after 400 evaluations, of novels that the model was trained on, "
+        "and one vector of SmolLM2-135M 32 tokens of each of {} novels",
+        lambda: [recipe(PUBLISHED, "tokens")["fast"], n_exact_at_end()],
     ),
     (
         "README.md",

@@ -139,7 +139,7 @@ def _held_by(cases, arm, texts, evaluations):
 
 
 def compute_held_curve(
-    cases: pd.DataFrame, arms: list[str], *, n_resamples: int, seed: int, n_points: int = 40
+    cases: pd.DataFrame, arms: list[str], *, n_resamples: int, seed: int, n_points: int = 30
 ) -> pd.DataFrame:
     """Return the tokens that each arm holds exactly on average, with 95 % intervals, over evaluations up to its end."""
     rows = []

@@ -88,10 +88,11 @@ def judge_landscape(change):
 def judge_optimizer(change):
     small, real, orders = table("optimizer"), table("optimizer_real"), table("anchor")
     if change:
-        for frame, name, middle in ((small, "ratio", 3.0), (orders, "gained", anchor.CLEAR)):
-            turned = (frame[name] < middle) * 100.0 - 1
-            frame[[name, f"{name}_low", f"{name}_high"]] = turned.to_frame().to_numpy()
-        real[["value", "value_low", "value_high"]] = np.where(real.index == 0, 1e4, -1.0)[:, None]
+        for frame, name, middle in ((small, "ratio", 0.0), (orders, "gained", anchor.CLEAR)):
+            for column in (name, f"{name}_low", f"{name}_high"):
+                frame[column] = ((frame[name] < middle) * 100.0 - 1) if column == name else frame[name]
+        for column in ("value", "value_low", "value_high"):
+            real[column] = np.where(real.index == 0, 1e4, -1.0)
     return optimizer.judge(small, real, orders)
 
 
