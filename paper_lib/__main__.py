@@ -169,6 +169,7 @@ def fetch(
 ) -> None:
     """Download a real language model and check it; then it can be named wherever a model is."""
     _live("fetch").fetch(name, source=source, accept_licence=accept_licence)
+    _live("load").load_lm(name)  # once, which keeps it in a form that is read in a second
 
 
 @app.command()

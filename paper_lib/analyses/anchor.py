@@ -79,14 +79,14 @@ def arrange_panels(anchor: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _find_wrong(cases):
-    # The index that is wrong in most of these cases, and in which share of them.
+    # The index that is wrong in most of these cases, and in which share of them; null where none is wrong at the end.
     if cases.empty:
         return np.nan, np.nan
     width = int(cases["n_targets"].max())
     wrong = np.zeros(width)
     for margins in cases["margin_each"]:
         wrong[: len(margins)] += np.asarray(margins, float) < 0
-    return int(wrong.argmax()), wrong.max() / len(cases)
+    return (int(wrong.argmax()), wrong.max() / len(cases)) if wrong.any() else (np.nan, np.nan)
 
 
 def judge_orders(anchor: pd.DataFrame) -> list[dict]:

@@ -7,17 +7,23 @@ import contextlib
 import hashlib
 import importlib.util
 import io
+import shutil
+import tempfile
 from pathlib import Path
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file, extract_commit_hash
 
 from ..errors import InputError, first_sentence
+from ..files import hash_bytes, make_folder
 from ..models import REAL_MODELS
+from ..paths import BUILD
 
 SUFFIX = ".gguf"
 MAGIC = b"GGUF"
+MOST_KEPT = 10**9  # weights, 4 bytes each on disk, of a model that is kept in the hub's format
 
 
 def split_name(name: str, file: str | None) -> tuple[str, str | None]:
@@ -53,24 +59,53 @@ def find_gguf(name: str, file: str, revision: str | None, folder: Path) -> tuple
     return path, f"{name}/{file}@{commit}" if commit else f"sha256:{digest}"
 
 
-def load_gguf(path: Path, dtype: torch.dtype, **options) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_gguf(
+    path: Path, fingerprint: str, dtype: torch.dtype, **options
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return model and tokenizer of a GGUF file, its weights computed back to ``dtype``.
 
-    Raises InputError for a file that is cut off or damaged, and an architecture that transformers does not read.
+    A small model is kept in the hub's format under build/gguf: reading that takes a second, the GGUF file many.
+    ``fingerprint`` names what is kept. Raises InputError for a file that is cut off or damaged, and an architecture
+    that transformers does not read.
     """
-    folder, file = str(path.parent), {"gguf_file": path.name}
+    kept = BUILD / "gguf" / hash_bytes(f"{fingerprint} {transformers.__version__}".encode())[:16]
     with _errors_in_one_line(path):
-        config = AutoConfig.from_pretrained(folder, **file)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True, **file, **options
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **file)
+        if kept.is_dir():
+            model = AutoModelForCausalLM.from_pretrained(kept, dtype=dtype, **options)
+            tokenizer = AutoTokenizer.from_pretrained(kept)
+        else:
+            model, tokenizer = _read_gguf(path, torch.float32)
+            if model.num_parameters() < MOST_KEPT:
+                _keep(model, tokenizer, kept)
+                return load_gguf(path, fingerprint, dtype, **options)
+            model, tokenizer = _read_gguf(path, dtype, **options)
+    model.name_or_path = str(path)
+    return model, tokenizer
+
+
+def _read_gguf(path, dtype, **options):
+    folder, file = str(path.parent), {"gguf_file": path.name}
+    config = AutoConfig.from_pretrained(folder, **file)
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder, config=config, dtype=dtype, output_loading_info=True, **file, **options
+    )
     if missing := sorted(report["missing_keys"] | {name for name, *_ in report["mismatched_keys"]}):
         raise InputError(f"{path} lacks tensors of its {type(model).__name__}, such as {missing[0]}; give a whole file")
     # What is loaded is an ordinary model; these would forbid to save or move it.
     model.hf_quantizer, model.is_quantized = None, False
     del model.config.quantization_config
-    return model, tokenizer
+    return model, AutoTokenizer.from_pretrained(folder, **file)
+
+
+def _keep(model, tokenizer, folder):
+    # In one step; another process may be faster.
+    temporary = Path(tempfile.mkdtemp(prefix=".partial-", dir=make_folder(folder.parent)))
+    model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        shutil.rmtree(temporary)
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ def load_lm(
         with _errors_in_one_line(name), _kernels_for(device), _without_noise():
             if gguf:
                 path, fingerprint = find_gguf(name, gguf, revision, folder)
-                model, tokenizer = load_gguf(path, getattr(torch, dtype), **placed)
+                model, tokenizer = load_gguf(path, fingerprint, getattr(torch, dtype), **placed)
             else:
                 commit = _check_folder(folder) if in_folder else _find_commit(name, revision)
                 options = {"revision": commit, "trust_remote_code": False}

@@ -160,7 +160,10 @@ def test_killed_half_way_and_repeated(toy, tmp_path):
 
 
 def test_the_command_and_the_model_that_comes_first(toy, monkeypatch):
+    loaded = []
+    monkeypatch.setattr("paper_lib.live.load.load_lm", loaded.append)
     result = CliRunner().invoke(__main__.app, ["fetch", "toy"])
+    assert loaded == ["toy"]
     assert result.exit_code == 0
     assert "licence: toy licence" in result.output
     assert default_model() == SHIPPED

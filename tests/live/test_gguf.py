@@ -29,8 +29,21 @@ def gguf(tmp_path_factory):
     return save_tiny_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
 
 
-def test_what_is_loaded_is_what_transformers_loads(gguf):
-    lm = load_lm(str(gguf.parent), gguf=gguf.name)
+@pytest.fixture(autouse=True)
+def build(tmp_path_factory, monkeypatch):
+    """A folder of its own for what is kept of models."""
+    folder = tmp_path_factory.mktemp("build")
+    monkeypatch.setattr("paper_lib.live.gguf.BUILD", folder)
+    return folder
+
+
+@pytest.mark.parametrize("most", [10**9, 0], ids=["kept", "too large to keep"])
+def test_what_is_loaded_is_what_transformers_loads(gguf, build, monkeypatch, most):
+    monkeypatch.setattr("paper_lib.live.gguf.MOST_KEPT", most)
+    first, lm = (load_lm(str(gguf.parent), gguf=gguf.name) for _ in range(2))
+    assert len(list(build.glob("gguf/*"))) == (most > 0)
+    assert all(torch.equal(one, two) for one, two in zip(first.model.parameters(), lm.model.parameters(), strict=True))
+    assert lm.model.name_or_path == str(gguf)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32).eval()
     ids = torch.tensor([tokenizer.encode("the old man and the sea")])
