@@ -122,8 +122,9 @@ def test_a_variant_reports_where_it_went(tmp_path):
 
 
 def test_the_bar_counts_token_steps_and_forgets_those_that_early_stops_save():
+    config = SimpleNamespace(optimiser=SimpleNamespace(max_steps=100))
     cases = [
-        SimpleNamespace(key=key, n_tokens=n_tokens, n_steps_done=n_steps_done)
+        SimpleNamespace(key=key, n_tokens=n_tokens, n_steps_left=100 - n_steps_done, config=config)
         for key, n_tokens, n_steps_done in (("a", 4, 0), ("b", 9, 20))
     ]
     sweep = Sweep(

@@ -89,7 +89,8 @@ def load_lm(
 
 def load_same(record: dict, load: Callable = load_lm) -> FrozenLM:
     """Return the model of a record; InputError if its weights are not those that the record was measured with."""
-    gguf = record.get("gguf") or None
+    gguf = record.get("gguf")  # null in tables of cases that were measured before there was such a setting
+    gguf = gguf if isinstance(gguf, str) else None
     lm = load(record["model"], revision=record["revision"], gguf=gguf, dtype=record["dtype"])
     if lm.fingerprint != record["weights"]:
         raise InputError(f"{record['model']} has other weights than when {record['key'][:12]} was run; restore them")

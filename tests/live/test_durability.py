@@ -25,6 +25,7 @@ RECORD = {
     "n_mem": 1,
     "length": 4,
     "restart": 0,
+    "arm": "",
     "ended": "reached",
     "exact": True,
 }

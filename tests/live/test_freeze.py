@@ -114,7 +114,7 @@ def test_frozen_tables_are_checked_against_the_manifest(settings, store, tmp_pat
 
 
 def test_no_frozen_runs_is_an_empty_frame_of_cases(tmp_path):
-    assert list(frozen.load_runs(tmp_path).columns) == capacity.CASE_COLUMNS
+    assert list(frozen.load_runs(tmp_path).columns) == [*capacity.CASE_COLUMNS, "arm"]
 
 
 def test_exactness_found_elsewhere_is_proven_on_a_cpu_before_it_is_frozen(settings, store, tmp_path):

@@ -276,7 +276,7 @@ def test_arms_are_run_frozen_and_kept_apart(settings, store, tmp_path):
     cases = load_arms("tiny", tmp_path / "data")
     assert cases.groupby(["arm", "length"]).size().to_dict() == {("quick", 2): 2, ("slow", 2): 2, ("slow", 4): 2}
     quick = cases.query("arm == 'quick'")
-    assert set(quick["optimiser_mover"]) == {"lbfgs"}
+    assert set(quick["optimiser_mover"]) == {"lbfgs(patience=20)"}
     assert set(quick["loss"]) == {"cross_entropy(temperature=0.15)"}
     assert set(cases.query("arm == 'slow'")["optimiser_max_steps"]) == {5}
     assert load_cases(tmp_path / "data").empty  # what compares settings is in no table of models

@@ -102,7 +102,7 @@ def test_byte_fallback_tokens_are_bytes_too():
 
 
 def test_an_emoji_cut_in_two_is_crammed_and_decoded_as_far_as_it_goes(model):
-    memory = cram(["x😀", "x😀"], model=model, n_mem=2, lr=0.1, max_steps=300)[0]
+    memory = cram(["x😀", "x😀"], model=model, n_mem=2, recipe="published", lr=0.1, max_evaluations=300)[0]
     assert memory.text() in ("x😀", "x") or not memory.exact
     lm = load_lm(model)
     ids = cut(lm.tokenizer, "x😀", 3).ids
