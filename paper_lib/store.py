@@ -55,8 +55,9 @@ class Store:
         """Store a record (with its ``key``) and its vectors (n_mem, d_embed) in one step."""
         write_case(self.path(record["key"]), record, vectors)
         self._append_to_index([record])
-        if record["ended"] == "budget" and self._halfway(record["key"]).is_file():
-            self._halfway(record["key"]).replace(self._final(record["key"]))
+        if record["ended"] == "budget":
+            with contextlib.suppress(FileNotFoundError):  # or another process has just stored the case too
+                self._halfway(record["key"]).replace(self._final(record["key"]))
         self._halfway(record["key"]).unlink(missing_ok=True)
 
     def discard(self, key: str) -> None:
