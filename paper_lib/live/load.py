@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import re
 import sys
@@ -16,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, FineGr
 from transformers.utils import cached_file, extract_commit_hash, has_file, logging
 
 from ..errors import InputError, first_sentence
+from ..files import hash_files
 from ..models import locate
 from ..paths import ROOT
 from .gguf import find_gguf, load_gguf, split_name
@@ -237,11 +237,7 @@ def _enumerate(names):
 
 
 def _hash_folder(folder):
-    digest = hashlib.sha256()
-    for path in sorted(p for pattern in FINGERPRINTED for p in folder.glob(pattern)):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return f"sha256:{digest.hexdigest()}"
+    return f"sha256:{hash_files(path for pattern in FINGERPRINTED for path in folder.glob(pattern))}"
 
 
 # --- surroundings --------------------------------------------------------------------------------------------------

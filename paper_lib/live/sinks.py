@@ -11,7 +11,7 @@ import torch
 from .lm import FrozenLM
 
 AUTO = "auto"  # in place of a protocol: the one that suits the model
-SINK_SHARE = 0.2  # of attention; models with a sink have .4 and more, evenly spread attention would be .04
+SINK_SHARE = 0.2  # of attention; measured: SmolLM2 .39, Gemma 3 .45, novels-5m .06; spread evenly it would be .04
 TEXT = (
     "In the morning the boats came back from the sea, and the women went down to the harbour to see what they had "
     "brought. There was little wind, and nobody spoke. A dog lay in the sun beside the nets and slept until noon."
@@ -34,17 +34,17 @@ def choose_protocol(name: str, lm: FrozenLM) -> str:
 def measure_start_attention(lm: FrozenLM) -> float | None:
     """Return the share of attention (0 to 1) that a start token at position 0 draws from later tokens of a plain text.
 
-    The mean over layers, heads and positions from FIRST_QUERY on; None for a model without start token or attention.
+    The mean over layers, heads and positions from FIRST_QUERY on; None for a model without start token or attention,
+    and for one whose context is no longer than that.
     """
-    if lm.start_id is None or lm.tokenizer is None:
+    if lm.start_id is None or lm.tokenizer is None or lm.context_tokens <= FIRST_QUERY:
         return None
-    ids = lm.tokenizer.encode(TEXT, add_special_tokens=False)[:N_TOKENS]
+    n_tokens = int(min(N_TOKENS, lm.context_tokens - 1))
+    ids = lm.tokenizer.encode(TEXT, add_special_tokens=False)[:n_tokens]
     before = lm.model.config._attn_implementation
+    lm.model.set_attn_implementation("eager")  # the others do not say where they look
     try:
-        lm.model.set_attn_implementation("eager")  # the others do not say where they look
         output = lm.model(input_ids=torch.tensor([[lm.start_id, *ids]], device=lm.device), output_attentions=True)
-    except (ValueError, NotImplementedError, TypeError):
-        return None
     finally:
         lm.model.set_attn_implementation(before)
     layers = [weights for weights in getattr(output, "attentions", None) or () if weights is not None]

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import shutil
 import sys
 
 import pytest
@@ -59,6 +60,27 @@ def test_what_is_loaded_is_what_transformers_loads(gguf, build, monkeypatch, mos
     said = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=32)
     for cached in (False, True):
         assert torch.equal(lm.greedy(lm.embed(ids), 32, cached=cached)[0], said[0, ids.shape[1] :])
+
+
+def test_what_is_kept_is_read_again_when_it_is_damaged_and_is_not_needed(gguf, build, monkeypatch):
+    first = load_lm(str(gguf))
+    (weights,) = build.glob("gguf/*/model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 64
+    weights.write_bytes(content)
+    second = load_lm(str(gguf))
+    assert all(
+        torch.equal(one, two) for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True)
+    )
+    assert bytes(content) != weights.read_bytes()  # kept anew
+    shutil.rmtree(build / "gguf")
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", fail)
+    assert load_lm(str(gguf)).fingerprint == first.fingerprint
+    assert list((build / "gguf").iterdir()) == []
 
 
 def test_one_file_has_one_fingerprint_however_it_is_named(gguf):

@@ -52,6 +52,11 @@ def test_attention_that_rests_on_the_start_token_puts_it_in_front(lm):
     assert choose_protocol("strict", lm) == "strict"
 
 
+def test_a_context_that_is_shorter_than_the_text_is_enough(tmp_path):
+    assert 0 < measure_start_attention(load_lm(save_tiny_model(tmp_path / "short", max_position_embeddings=20))) < 1
+    assert measure_start_attention(load_lm(save_tiny_model(tmp_path / "tiny", max_position_embeddings=8))) is None
+
+
 def test_models_without_attention_start_token_or_tokenizer_have_no_share(lm):
     config = MambaConfig(**BASE | {"vocab_size": 257}, hidden_size=16, num_hidden_layers=2, state_size=4)
     mamba = prepare_lm(AutoModelForCausalLM.from_config(config), lm.tokenizer, fingerprint="mamba")

@@ -282,6 +282,13 @@ def test_arms_are_run_frozen_and_kept_apart(settings, store, tmp_path):
     assert load_cases(tmp_path / "data").empty  # what compares settings is in no table of models
 
 
+def test_more_evaluations_are_given_to_every_arm(settings):
+    given = config.Sweep(**settings | {"arms": ARMS}).give(77).by_arm
+    assert {arm: sweep.optimiser.max_steps for arm, sweep in given.items()} == {"slow": 77, "quick": 77}
+    assert given["quick"].optimiser.mover == "lbfgs(patience=20)"
+    assert given["slow"].optimiser.lr == 0.01
+
+
 @pytest.mark.parametrize(
     ("arms", "says"),
     [

@@ -72,14 +72,8 @@ class Prefix(Protocol):
         return super().start_id(lm)
 
     def _join(self, lm, vectors, ids):
-        start = [lm.start_id]
-        before, after = [*self.front, *start * self.n_before], start * self.n_after
-        parts = [_embed_for_all(lm, before, vectors), vectors.to(lm.dtype), _embed_for_all(lm, after, vectors)]
-        return torch.cat([*(part for part in parts if part is not None), lm.embed(ids)], dim=1)
-
-
-def _embed_for_all(lm, tokens, vectors):
-    # The same tokens for each case; None where there are none.
-    if not tokens:
-        return None
-    return lm.embed(torch.tensor(tokens, device=vectors.device).expand(len(vectors), -1))
+        before = [*self.front, *[lm.start_id] * self.n_before]
+        after = [lm.start_id] * self.n_after
+        constant = torch.tensor([before + after], dtype=torch.long, device=vectors.device).expand(len(vectors), -1)
+        front, back = lm.embed(constant).split([len(before), len(after)], dim=1)
+        return torch.cat([front, vectors.to(lm.dtype), back, lm.embed(ids)], dim=1)
