@@ -68,6 +68,26 @@ def compute_anchor(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.Da
     return pd.DataFrame(rows)
 
 
+def compute_positions(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.DataFrame:
+    """Return what each token has of the vector, one row per ``arm`` and ``index`` of the token (0 is the first).
+
+    ``wrong`` is the share of texts in which it is not the argmax, ``left_nats`` its mean cross-entropy with the vector,
+    both with intervals over books; ``alone_nats`` that without. The texts of all arms are equally long.
+    """
+    rows = []
+    for arm, group in cases.groupby("arm", sort=False):
+        margins, left, alone = (
+            np.stack(group[column]).astype(float) for column in ("margin_each", "ce_mem_nats_each", "ce_lm_nats_each")
+        )
+        for index in range(margins.shape[1]):
+            row = {"origin": "measured", "arm": arm, "index": index, "alone_nats": alone[:, index].mean()}
+            for name, values in (("wrong", margins[:, index] < 0), ("left_nats", left[:, index])):
+                mean = weighted_mean(values.astype(float))
+                row |= bootstrap_clusters(group["cluster_id"], mean, n_resamples=n_resamples, seed=seed).columns(name)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def arrange_panels(anchor: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the rows of each model for a panel of its own, all with the same lines; empty ones where it has none."""
     lines = anchor[["optimiser", "order"]].drop_duplicates().sort_values("optimiser", kind="stable")

@@ -180,3 +180,15 @@ def plot_progress(
     ax.xaxis.set_major_formatter(PLAIN)
     ax.set_ylim(0)
     return ax
+
+
+def plot_positions(data: pd.DataFrame, *, x: str = "index", y: str, low: str, high: str, hue: str = "arm", ax):
+    """Draw a quantity over the place of a token in its text: a line and its band per ``hue``, in the data's order."""
+    check_data(data, [x, y, low, high, hue], ax)
+    for (name, line), style in zip(data.groupby(hue, sort=False), itertools.cycle(SERIES_STYLES), strict=False):
+        line = line.sort_values(x)
+        ax.fill_between(line[x], line[low], line[high], color=style["color"], alpha=0.15, linewidth=0)
+        look = mark_style(style, line["origin"].iloc[0], size=3) | {"linestyle": "-", "linewidth": 1.1}
+        ax.plot(line[x], line[y], label=name, **look)
+    ax.set_ylim(0)
+    return ax

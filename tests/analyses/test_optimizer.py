@@ -94,6 +94,16 @@ def test_orders_are_compared_on_the_same_texts_and_say_which_token_is_wrong():
     assert table.loc[anchor.ORDERS["anchored"], "evaluations"] == 50.5
 
 
+def test_each_place_in_a_text_has_its_share_of_wrong_tokens_and_what_is_left():
+    each = {"ce_lm_nats_each": [5.0, 4.0], "ce_mem_nats_each": [1.0, 3.0], "margin_each": [-0.1, 2.0]}
+    other = {"ce_lm_nats_each": [7.0, 4.0], "ce_mem_nats_each": [2.0, 3.5], "margin_each": [0.1, 2.0]}
+    rows = [case("fast", "a", 2, 9, **each), case("fast", "b", 2, 9, **other), case("slow", "a", 2, 9, **each)]
+    table = anchor.compute_positions(pd.DataFrame(rows), **NONE).set_index(["arm", "index"])
+    assert table["wrong"].tolist() == [0.5, 0, 1, 0]
+    assert table["left_nats"].tolist() == [1.5, 3.25, 1, 3]
+    assert table["alone_nats"].tolist() == [6, 4, 5, 4]
+
+
 def test_the_price_of_a_margin_counts_texts_that_reached_it():
     arms = {"fast, accuracy 1": "accuracy 1", "fast": "margin .001"}
     rows = [case("fast, accuracy 1", str(n), 8, 20 + n, n > 0, ended="reached") for n in range(4)]

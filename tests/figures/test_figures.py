@@ -56,6 +56,9 @@ PLOTS = {
     "progress": lambda data, ax: figures.plot_progress(
         data, x="length", y="value", low="low", high="high", hue="name", dash="origin", ax=ax
     ),
+    "positions": lambda data, ax: figures.plot_positions(
+        data, x="length", y="value", low="low", high="high", hue="name", ax=ax
+    ),
     "context": lambda data, ax: figures.plot_context(
         data, x="n_mem", y="value", with_vector="low", nudges={"ours": 3}, ax=ax
     ),
