@@ -1,7 +1,8 @@
 """Ideas for speed on one model, against its plain fp32 steps: measured in turn in one run, on the same texts.
 
-A step is a forward and a backward pass to the vectors. "Half of the head" asks for the last half of the targets only: the
-most that leaving out tokens that are already safe could bring. Weights in bf16 would need an fp32 copy for the proof.
+A step is a forward and a backward pass to the vectors. "Half of the head" asks for the last half of the targets only:
+the most that leaving out tokens that are already safe could bring. Weights in bf16 would need an fp32 copy for the
+proof.
 """
 
 import copy
@@ -112,7 +113,9 @@ def main(
             }
         )
     print(to_markdown(pd.DataFrame(rows)))
-    print(f"{shape}, {len(ids)} texts of {length} tokens, {ids.numel() / statistics.median(reference):.0f} token-steps/s")
+    print(
+        f"{shape}, {len(ids)} texts of {length} tokens, {ids.numel() / statistics.median(reference):.0f} token-steps/s"
+    )
 
 
 if __name__ == "__main__":

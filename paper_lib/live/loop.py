@@ -7,6 +7,7 @@ and moves afterwards: the vector that is kept is the one that was measured, roun
 
 import functools
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +19,6 @@ from .lm import FrozenLM
 from .measure import fill_batch, measure, measure_with_gradient, run_in_parts
 from .protocols import Protocol
 from .rows import (
-    BUDGET,
-    REACHED,
     RUNNING,
     Case,
     Finished,
@@ -58,24 +57,23 @@ def optimise(
     what each step measured.
     """
     waiting, running, rows, saved_at = deque(cases), [], {}, time.perf_counter()
-    lengths = {len(case.ids) for case in waiting}
-    if waiting and not batch_size:
-        batch_size = fill_batch(lm.device, protocol.n_inputs(max(lengths), waiting[0].n_mem))
+    lengths, n_left_out, n_at_once = {len(case.ids) for case in waiting}, 0, sys.maxsize
     check_again = lm.autocast is not None and recipe.goal.without_autocast
     compute = functools.partial(measure_with_gradient, lm, protocol, recipe.loss)
+    again = functools.partial(measure, lm.without_autocast(), protocol) if check_again else None
     while waiting or running:
-        started, n_rows = time.perf_counter(), len(running)
-        while waiting and len(running) < batch_size:
-            running.append(waiting.popleft())
-        rows = append(rows, [start_row(lm, protocol, case, recipe, max(lengths)) for case in running[n_rows:]])
+        started = time.perf_counter()
+        n_inputs = protocol.n_inputs(max(lengths), (waiting or running)[0].n_mem) - n_left_out
+        n_rows = min(batch_size or fill_batch(lm.device, n_inputs), n_at_once)
+        new = [waiting.popleft() for _ in range(min(len(waiting), max(0, n_rows - len(running))))]
+        running += new
+        rows = append(rows, [start_row(lm, protocol, case, recipe, max(lengths)) for case in new])
         for _ in range(1 if check_again else check_every):
-            batch_size = _step(rows, recipe, compute, batch_size, on_step, ragged=len(lengths) > 1)
-        if check_again:
-            _send_back(lm, protocol, rows, recipe)
+            n_left_out, n_at_once = _step(rows, recipe, compute, again, n_at_once, on_step, ragged=len(lengths) > 1)
         ended = rows["ended"].tolist()
         rows["seconds"] += (time.perf_counter() - started) / len(running)
         if any(ended):
-            yield [finish_row(case, rows, i, protocol) for i, case in enumerate(running) if ended[i]]
+            yield [finish_row(case, rows, i, protocol, recipe.goal) for i, case in enumerate(running) if ended[i]]
             running = [case for case, reason in zip(running, ended, strict=True) if reason == RUNNING]
             rows = select(rows, rows["ended"] == RUNNING)
         if running and time.perf_counter() - saved_at > save_every_seconds:
@@ -83,19 +81,32 @@ def optimise(
             saved_at = time.perf_counter()
 
 
-def _step(rows, recipe, compute, batch_size, on_step, *, ragged):
-    # Measure all rows, keep what is better, move; return how many rows at a time memory allowed.
+def _step(rows, recipe, compute, again, n_at_once, on_step, *, ragged):
+    # Measure all rows, keep what is better, move. Return how many positions at the end nobody asked for, and how many
+    # rows at a time memory allowed.
     params = {name: value.detach().requires_grad_() for name, value in part_of(rows, "param").items()}
     with torch.enable_grad():
         trained = recipe.parametrisation.vectors(params)
     vectors = _round(trained, recipe.storage)
-    n_active = recipe.goal.n_active(part_of(rows, "goal"))
-    if n_active is None and ragged:
+    n_active, n_left_out = recipe.goal.n_active(part_of(rows, "goal")), 0
+    if n_active is not None:
+        n_left_out = int((rows["n_targets"].max() - n_active.max()).item())
+    elif ragged:
         n_active = rows["n_targets"]
-    parts, batch_size = run_in_parts(compute, batch_size, vectors, rows["ids"], n_active)
+    inputs = vectors, rows["ids"][:, : rows["ids"].shape[1] - n_left_out], n_active
+    parts, n_at_once = run_in_parts(compute, n_at_once, *inputs)
     now = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    if again:
+        _measure_again(again, rows, now, inputs, recipe.goal)
     record(rows, now, vectors, recipe)
-    on_step(now)
+    on_step(now | {"n_left_out": torch.tensor(n_left_out)})
+    _move(rows, now, params, trained, recipe)
+    if n_active is not None:
+        _turn(rows, n_active, recipe)
+    return n_left_out, n_at_once
+
+
+def _move(rows, now, params, trained, recipe):
     slopes = torch.autograd.grad(trained, list(params.values()), now["gradient"])
     with torch.no_grad():
         moved, state = recipe.mover.move(
@@ -107,20 +118,24 @@ def _step(rows, recipe, compute, batch_size, on_step, *, ragged):
             recipe.settings,
         )
     rows |= name_part_of("param", moved) | name_part_of("mover", state)
-    return batch_size
+
+
+def _turn(rows, n_active, recipe):
+    # Where other targets count from here on, the mover is told.
+    now_active = recipe.goal.n_active(part_of(rows, "goal"))
+    if now_active is not None and (turned := now_active != n_active).any():
+        rows |= name_part_of("mover", recipe.mover.turn(part_of(rows, "mover"), turned))
 
 
 def _round(vectors, storage):
     return (vectors if storage is None else vectors.to(storage).to(vectors.dtype)).detach()
 
 
-def _send_back(lm, protocol, rows, recipe):
-    # Autocast rounds logits; a row that has reached its goal only by that goes on, and forgets how good it was.
-    (reached,) = (rows["ended"] == REACHED).nonzero(as_tuple=True)
+def _measure_again(again, rows, now, inputs, goal):
+    # Autocast rounds logits: where that alone may have reached a goal, what counts is measured without it.
+    (reached,) = (goal.reached(now) & (rows["ended"] == RUNNING)).nonzero(as_tuple=True)
     if len(reached):
         with torch.no_grad():
-            best = [rows[name][reached] for name in ("best_vectors", "ids", "best_n_active")]
-            now = measure(lm.without_autocast(), protocol, *best)
-        missed = reached[~recipe.goal.reached(now)]
-        rows["best_margin"][missed] = -torch.inf
-        rows["ended"][missed] = torch.where(rows["n_steps"][missed] < recipe.settings.max_steps, RUNNING, BUDGET)
+            there = again(*(None if rows is None else rows[reached] for rows in inputs))
+        for name in ("all_correct", "n_correct", "margin", "first_error"):
+            now[name][reached] = there[name].to(now[name].dtype)

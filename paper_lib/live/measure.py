@@ -89,6 +89,7 @@ def run_in_parts(compute: Callable, n_rows: int, *inputs: Tensor | None) -> tupl
     Rows do not interact, so where memory runs out they go in parts of half as many; InputError if even one is too much.
     An input that is None is passed on as it is.
     """
+    n_rows = min(n_rows, len(inputs[0]))
     while True:
         try:
             parts = [slice(start, start + n_rows) for start in range(0, len(inputs[0]), n_rows)]

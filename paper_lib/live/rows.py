@@ -119,7 +119,13 @@ def start_row(lm: FrozenLM, protocol: Protocol, case: Case, recipe: Recipe, leng
 def append(rows: Rows, new: list[Rows]) -> Rows:
     """Return ``rows`` with new ones below; ``rows`` may be empty."""
     parts = [rows, *new] if rows else new
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if new else rows
+    return {name: _stack([part[name] for part in parts]) for name in parts[0]} if new else rows
+
+
+def _stack(parts):
+    # What is kept for each target is as wide as the longest text.
+    width = max(part.shape[-1] for part in parts)
+    return torch.cat([part if part.dim() == 1 else functional.pad(part, (0, width - part.shape[-1])) for part in parts])
 
 
 def select(rows: Rows, chosen: Bool[Tensor, " row"]) -> Rows:
@@ -154,13 +160,13 @@ def record(rows: Rows, now: Rows, vectors: Tensor, recipe: Recipe) -> None:
         rows[f"best_{name}"] = torch.where(_as_wide(better, value), value, rows[f"best_{name}"])
     rows["best_step"] = torch.where(more, rows["n_steps"], rows["best_step"])
     rows["min_ce"] = torch.where(active, torch.fmin(rows["min_ce"], now["ce_nats"]), rows["min_ce"])
-    done, advanced = goal.advance(state, active & goal.reached(now))
+    done, advanced = goal.advance(state, active & goal.reached(now), now | {"n_steps": rows["n_steps"]})
     rows |= name_part_of("goal", advanced)
     patience = goal.patience_steps or recipe.settings.max_steps
     for reason, ends in (
         ("diverged", ~now["ce_nats"].isfinite()),
         ("reached", done),
-        ("patience", rows["n_steps"] - rows["best_step"] >= patience),
+        ("patience", (rows["n_steps"] - rows["best_step"] >= patience) | goal.gives_up(advanced)),
         ("budget", rows["n_steps"] >= recipe.settings.max_steps),
     ):
         rows["ended"] = torch.where((rows["ended"] == RUNNING) & ends, ENDED.index(reason), rows["ended"])
@@ -188,7 +194,7 @@ class Finished:
     ended: str
     n_steps: int = 0
     n_active: int | None = None
-    measured: dict[str, float] = field(default_factory=dict)
+    measured: dict[str, float | list] = field(default_factory=dict)
     margin: float = math.nan
     wall_seconds: float = 0.0
     state: Rows | None = field(default=None, repr=False)
@@ -202,7 +208,7 @@ class Unfinished:
     state: Rows = field(repr=False)
 
 
-def finish_row(case: Case, rows: Rows, index: int, protocol: Protocol) -> Finished:
+def finish_row(case: Case, rows: Rows, index: int, protocol: Protocol, goal: Goal) -> Finished:
     """Return what became of the case in one row."""
     n_targets, n_active = protocol.n_targets(len(case.ids)), int(rows["best_n_active"][index])
     measured = {
@@ -216,7 +222,9 @@ def finish_row(case: Case, rows: Rows, index: int, protocol: Protocol) -> Finish
         ended=ENDED[rows["ended"][index]],
         n_steps=int(rows["n_steps"][index]),
         n_active=n_active,
-        measured=measured if n_active == n_targets else {},  # sums in a record are always over all targets
+        # Sums in a record are always over all targets.
+        measured=(measured if n_active == n_targets else {})
+        | goal.report({name: values[index].cpu() for name, values in part_of(rows, "goal").items()}),
         margin=float(rows["best_margin"][index]),
         wall_seconds=float(rows["seconds"][index]),
         state=_copy_row(rows, index) if rows["ended"][index] == BUDGET else None,

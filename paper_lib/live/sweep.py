@@ -89,7 +89,7 @@ def _run_group(sweep, lm, group, on_step, save_every_seconds) -> Iterator[tuple[
         batch_size=sweep.batch_size,
         check_every=1 if lm.device.type == "cpu" else STEPS_BETWEEN_CHECKS,
         save_every_seconds=save_every_seconds,
-        on_step=lambda now: on_step(len(now["loss"]) * n_tokens),
+        on_step=lambda now: on_step(len(now["loss"]) * (n_tokens - int(now["n_left_out"]))),
     )
     for batch in batches:
         if isinstance(batch[0], Unfinished):

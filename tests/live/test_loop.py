@@ -11,10 +11,12 @@ from tiny import CONFIGS, make_lm, random_ids, start_vectors
 
 from paper_lib.config import Optimiser
 from paper_lib.errors import InputError
-from paper_lib.live.goals import GOALS, SAFE_MARGIN, Goal, find_goal
+from paper_lib.live.goals import GOALS, SAFE_MARGIN, Goal, Growing, find_goal
 from paper_lib.live.lm import FrozenLM, Inputs, prepare_lm
 from paper_lib.live.loop import optimise
 from paper_lib.live.measure import fill_batch, measure
+from paper_lib.live.movers import MOVERS
+from paper_lib.live.parts import find_part
 from paper_lib.live.proofs import climb_ladder
 from paper_lib.live.protocols import PROTOCOLS, Prefix, find_protocol
 from paper_lib.live.rows import Case, Recipe, Unfinished
@@ -245,7 +247,7 @@ def test_free_decoding_forgets_the_penalties_that_a_model_comes_with(cached):
 
 def test_the_strict_rule_stops_at_vectors_that_decode_the_text_freely():
     lm, protocol = make_lm("llama"), find_protocol("strict")
-    settings = Optimiser(lr=0.1, max_steps=600)
+    settings = Optimiser(lr=0.3, max_steps=400)
     results = list(flatten(optimise(lm, protocol, cases(4, 2), Recipe(find_goal("strict"), settings), batch_size=4)))
     solved = [result for result in results if result.ended == "reached"]
     assert solved
@@ -484,3 +486,103 @@ def test_unknown_names_are_answered_with_the_known_ones():
     for find, known in ((find_protocol, PROTOCOLS), (find_goal, GOALS)):
         with pytest.raises(InputError, match=f"'none'; choose from: {', '.join(known)}"):
             find("none")
+
+
+# --- growing targets -----------------------------------------------------------------------------------------------
+
+
+def slow_horizon(lm, protocol, case, settings, stage_tokens, stage_steps, doubling=False):
+    """Grow the target of one case with torch.optim.AdamW; return (steps, stage) of each stage that was passed."""
+    vectors = start_vectors(lm, case).requires_grad_()
+    betas = (settings.beta1, settings.beta2)
+    optimiser = torch.optim.AdamW([vectors], lr=settings.lr, betas=betas, weight_decay=settings.weight_decay)
+    targets, passed = protocol.targets(case.ids.unsqueeze(0))[0], []
+    stage, low, high, begun = min(stage_tokens, len(targets)), 0, len(targets) + 1, 0
+    for step in range(1, settings.max_steps + 1):
+        logits = lm.logits(protocol.build(lm, vectors.unsqueeze(0), case.ids.unsqueeze(0)))[0, :stage]
+        loss = torch.nn.functional.cross_entropy(logits, targets[:stage])
+        reached = (logits.argmax(-1) == targets[:stage]).all()
+        if reached:
+            low, _ = stage, passed.append((step, stage))
+        elif step - begun >= stage_steps:
+            high = stage
+        if low == len(targets) or (high - low <= 1 if doubling else high <= stage):
+            break
+        if reached or high == stage:
+            begun = step
+            stage = (
+                (low + high) // 2
+                if high <= len(targets)
+                else min(2 * low if doubling else low + stage_tokens, len(targets))
+            )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return passed
+
+
+@pytest.mark.parametrize(
+    ("architecture", "stage_tokens", "doubling"),
+    [("llama", 1, False), ("llama", 3, False), ("llama", 2, True), ("mamba", 2, True)],
+)
+def test_a_growing_target_passes_the_stages_of_a_plain_loop(architecture, stage_tokens, doubling):
+    lm, protocol, settings = make_lm(architecture), find_protocol("strict"), Optimiser(lr=0.3, max_steps=400)
+    goal = Growing(-math.inf, stage_tokens=stage_tokens, stage_steps=50, doubling=doubling)
+    some = cases(3, 10, n_mem=6) + [
+        Case("short", random_ids(1, 7, 5)[0], n_mem=6)
+    ]  # texts of two lengths, rows that enter late
+    found = by_key(optimise(lm, protocol, some, Recipe(goal, settings), batch_size=3))
+    for case in some:
+        passed = slow_horizon(lm, protocol, case, settings, stage_tokens, 50, doubling)
+        result = found[case.key]
+        columns = result.measured
+        assert list(zip(columns["stage_steps_each"], columns["stage_targets_each"], strict=True)) == sorted(
+            passed, key=lambda p: p[1]
+        )
+        assert result.ended == ("reached" if passed and passed[-1][1] == len(case.ids) else "patience")
+        if passed:
+            assert result.n_active == max(stage for _, stage in passed)
+            now = measure(lm, protocol, result.vectors[None], case.ids[None, : result.n_active])
+            assert now["all_correct"].item()
+            assert columns["stage_nats_each"][-1] == pytest.approx(now["ce_nats"].item(), rel=1e-5)
+    n_passed = max(len(result.measured["stage_steps_each"]) for result in found.values())
+    assert n_passed >= (2 if architecture == "llama" else 1)
+
+
+@pytest.mark.parametrize("mover", ["adamw", "lbfgs(patience=20)"])
+def test_horizons_in_a_batch_are_those_of_runs_of_their_own(mover):
+    lm, protocol = make_lm("llama"), find_protocol("strict")
+    recipe = Recipe(
+        Growing(stage_tokens=2, stage_steps=40), Optimiser(lr=0.3, max_steps=300), find_part("mover", mover, MOVERS)
+    )
+    some = cases(6, 12)
+    together = by_key(optimise(lm, protocol, some, recipe, batch_size=4))
+    for case in some:
+        [[alone]] = optimise(lm, protocol, [case], recipe)
+        result = together[case.key]
+        assert (result.n_active, result.n_steps, result.measured) == (alone.n_active, alone.n_steps, alone.measured)
+        torch.testing.assert_close(result.vectors, alone.vectors, atol=1e-8, rtol=0)
+
+
+def test_only_what_counts_goes_through_the_model():
+    lm, protocol, seen = make_lm("llama"), find_protocol("strict"), []
+    goal = Growing(math.inf, stage_tokens=3, stage_steps=4)  # never reached
+    recipe = Recipe(goal, Optimiser(max_steps=9))
+    list(optimise(lm, protocol, cases(2, 12), recipe, on_step=lambda now: seen.append(int(now["n_left_out"]))))
+    assert seen == [9] * 4
+
+
+def test_a_stage_that_autocast_alone_reaches_is_not_passed():
+    class Flattered(FrozenLM):
+        def score(self, inputs, targets, loss):
+            scores = super().score(inputs, targets, loss)
+            return scores._replace(hit=scores.hit | True, lead=scores.lead.abs() + 1) if self.autocast else scores
+
+    lm = Flattered(**(make_lm("llama", torch.float32).__dict__ | {"autocast": torch.bfloat16}))
+    protocol, settings = find_protocol("strict"), Optimiser(lr=0.01, max_steps=9)
+    [[checked]] = optimise(lm, protocol, cases(1, 6), Recipe(find_goal("growing"), settings))
+    assert checked.ended == "budget"
+    assert checked.measured.get("stage_steps_each", []) == []
+    trusting = dataclasses.replace(find_goal("growing"), without_autocast=False)
+    [[flattered]] = optimise(lm, protocol, cases(1, 6), Recipe(trusting, settings))
+    assert flattered.measured["stage_targets_each"] == [1, 2, 3, 4, 5, 6]

@@ -86,7 +86,7 @@ class Grow(Goal):
         further = self.reached(now) & ((state["stage"] > best["n_active"]) | none_yet)
         return further | (none_yet & (best["n_active"] >= state["stage"]) & super().better(now, best, state))
 
-    def advance(self, state, reached):
+    def advance(self, state, reached, now):
         done = reached & (state["stage"] == state["all"])
         grown = torch.minimum(state["stage"] * self.factor, state["all"])
         return done, state | {"stage": torch.where(reached, grown, state["stage"])}
@@ -131,6 +131,7 @@ ADDED = {
     "one_pass": (PROTOCOLS, OnePass("one_pass", n_given=0, needs_start=True, special_tokens=False), {}),
     "momentum": (MOVERS, Momentum(), {"optimiser": {"mover": "momentum(decay=0.8)", "lr": 1.0}}),
     "grow": (GOALS, Grow(), {"stopping": "grow"}),
+    "growing": (GOALS, GOALS["growing"], {"stopping": "growing(stage_tokens=2, stage_steps=20)"}),
     "sphere": (PARAMETRISATIONS, OnSphere(), {"parametrisation": "sphere(length=4.0)"}),
     "affine": (PARAMETRISATIONS, PARAMETRISATIONS["affine"], {"parametrisation": "affine(d_low=8)"}),
     "given": (FINDERS, Given(), {"finder": "given"}),

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ...config import Optimiser
@@ -33,3 +33,7 @@ class Mover(ABC):
         settings: Optimiser,
     ) -> tuple[Tensors, Tensors]:
         """Return the next params and state; ``loss`` is what was measured at ``params``, the ``age``-th measurement."""
+
+    def turn(self, state: Tensors, turned: Bool[Tensor, " row"]) -> Tensors:
+        """Return the state after a move with which ``turned`` rows begin to minimise something else."""
+        return state

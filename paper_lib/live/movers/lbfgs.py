@@ -65,13 +65,20 @@ class LBFGS(Mover):
         here, slope, loss = _flatten(params), _flatten(gradient), loss.to(gradient[next(iter(gradient))].dtype)
         n_since = state["n_since"] + 1  # measurements since the last start
         warmed, moments = AdamW().move(params, gradient, loss, state, n_since.long(), settings)
-        search = self._take(state, here, slope, loss, first=n_since <= self.warmup + 1)
+        search = self._take(state, here, slope, loss, first=(n_since <= self.warmup + 1) | state["value"].isinf())
         trial = search["point"] + search["length"].unsqueeze(1) * search["direction"]
         moved = _where(n_since <= self.warmup, _flatten(warmed), trial)
         state = state | moments | search | {"n_since": n_since}
         if self.patience:
             moved, state = self._start_again(moved, state)
         return _unflatten(moved, params), state
+
+    def turn(self, state: Tensors, turned: Bool[Tensor, " row"]) -> Tensors:
+        """Return the state with no history of ``turned`` rows, which take whatever is measured next as their point."""
+        fresh = dict.fromkeys(("value", "watched"), torch.inf) | dict.fromkeys(("n_pairs", "n_failed", "n_watched"), 0)
+        fresh |= dict.fromkeys(("steps", "turns"), 0)
+        here = {name: torch.full_like(state[name], value) for name, value in fresh.items() if name in state}
+        return state | {name: _where(turned, values, state[name]) for name, values in here.items()}
 
     def _start_again(self, moved, state):
         # Every so often the loss is compared with what it was; a row that stands still loses all but its start.
