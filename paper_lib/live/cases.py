@@ -24,7 +24,7 @@ from .sinks import choose_protocol
 from .texts import draw_texts
 from .tokens import TextSample, tokenize
 
-GROUP = ["length", "n_mem", "protocol", "arm"]  # cases that share these can share a batch
+GROUP = ["length", "n_mem", "protocol", "arm"]  # what tells the cases of one text apart, but for restarts
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,22 @@ def find_begun(cases: list[SweepCase], store: Store) -> dict[str, list[dict]]:
 
 
 def group_cases(cases: list[SweepCase]) -> dict[tuple[int, int, str, str], list[SweepCase]]:
-    """Return the cases that can share a batch, by GROUP, in the order they are given."""
+    """Return the cases by GROUP, in the order they are given."""
     groups = defaultdict(list)
     for case in cases:
         groups[_group_of(case)].append(case)
     return dict(groups)
+
+
+def group_for_batches(cases: list[SweepCase]) -> list[list[SweepCase]]:
+    """Return the cases that can share batches, in the order they are given: all but their lengths is the same.
+
+    So the last texts of one length do not run alone: the first of the next take the places of those that are done.
+    """
+    groups = defaultdict(list)
+    for case in cases:
+        groups[_group_of(case)[1:]].append(case)
+    return list(groups.values())
 
 
 def _group_of(case):

@@ -61,6 +61,7 @@ def optimise(
     check_again = lm.autocast is not None and recipe.goal.without_autocast
     compute = functools.partial(measure_with_gradient, lm, protocol, recipe.loss)
     again = functools.partial(measure, lm.without_autocast(), protocol) if check_again else None
+    step = functools.partial(_step, recipe=recipe, compute=compute, again=again, on_step=on_step)
     while waiting or running:
         started = time.perf_counter()
         n_inputs = protocol.n_inputs(max(lengths), (waiting or running)[0].n_mem) - n_left_out
@@ -68,8 +69,9 @@ def optimise(
         new = [waiting.popleft() for _ in range(min(len(waiting), max(0, n_rows - len(running))))]
         running += new
         rows = append(rows, [start_row(lm, protocol, case, recipe, max(lengths)) for case in new])
+        padding = torch.tensor([max(lengths) - len(case.ids) for case in running])
         for _ in range(1 if check_again else check_every):
-            n_left_out, n_at_once = _step(rows, recipe, compute, again, n_at_once, on_step, ragged=len(lengths) > 1)
+            n_left_out, n_at_once = step(rows, n_at_once, padding)
         ended = rows["ended"].tolist()
         rows["seconds"] += (time.perf_counter() - started) / len(running)
         if any(ended):
@@ -81,25 +83,26 @@ def optimise(
             saved_at = time.perf_counter()
 
 
-def _step(rows, recipe, compute, again, n_at_once, on_step, *, ragged):
-    # Measure all rows, keep what is better, move. Return how many positions at the end nobody asked for, and how many
-    # rows at a time memory allowed.
+def _step(rows, n_at_once, padding, *, recipe, compute, again, on_step):
+    # Measure all rows, keep what is better, move. Return how many positions at the end no row asked for, and how many
+    # rows at a time memory allowed. What is known without asking a GPU (padding, on the CPU) is not asked of it.
     params = {name: value.detach().requires_grad_() for name, value in part_of(rows, "param").items()}
     with torch.enable_grad():
         trained = recipe.parametrisation.vectors(params)
     vectors = _round(trained, recipe.storage)
-    n_active, n_left_out = recipe.goal.n_active(part_of(rows, "goal")), 0
+    n_active, n_unasked = recipe.goal.n_active(part_of(rows, "goal")), padding
     if n_active is not None:
-        n_left_out = int((rows["n_targets"].max() - n_active.max()).item())
-    elif ragged:
+        n_unasked = padding + (rows["n_targets"] - n_active).cpu()
+    elif padding.any():
         n_active = rows["n_targets"]
+    n_left_out = int(n_unasked.min())
     inputs = vectors, rows["ids"][:, : rows["ids"].shape[1] - n_left_out], n_active
     parts, n_at_once = run_in_parts(compute, n_at_once, *inputs)
     now = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     if again:
         _measure_again(again, rows, now, inputs, recipe.goal)
     record(rows, now, vectors, recipe)
-    on_step(now | {"n_left_out": torch.tensor(n_left_out)})
+    on_step(now | {"n_unasked": n_unasked})
     _move(rows, now, params, trained, recipe)
     if n_active is not None:
         _turn(rows, n_active, recipe)

@@ -1,5 +1,6 @@
 """Running a sweep, from its settings to stored records. Killed at any moment, it goes on where it was."""
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 
 from ..config import Sweep
 from ..store import Store
-from .cases import SweepCase, find_begun, find_waiting, group_cases, list_cases
+from .cases import SweepCase, find_begun, find_waiting, group_for_batches, list_cases
 from .finders import FINDERS
 from .lm import FrozenLM
 from .load import load_lm
@@ -69,7 +70,7 @@ def run_cases(
 
     Every ``save_every_seconds`` those that are not finished are yielded too, to go on from when this process is killed.
     """
-    for group in group_cases(cases).values():
+    for group in group_for_batches(cases):
         yield from _run_group(sweep, lm, group, on_step, save_every_seconds)
 
 
@@ -79,7 +80,8 @@ def _make_runnable(case):
 
 def _run_group(sweep, lm, group, on_step, save_every_seconds) -> Iterator[tuple[dict, np.ndarray] | Unfinished]:
     # Cases of one group, or of a part of it, as records and vectors, as soon as they are finished.
-    by_key, config, n_tokens = {case.key: case for case in group}, group[0].config, group[0].n_tokens
+    by_key, config = {case.key: case for case in group}, group[0].config
+    n_tokens = max(case.n_tokens for case in group)
     protocol, recipe = find_protocol(config.protocol), make_recipe(config)
     batches = find_part("finder", config.finder, FINDERS).find(
         lm,
@@ -89,14 +91,16 @@ def _run_group(sweep, lm, group, on_step, save_every_seconds) -> Iterator[tuple[
         batch_size=sweep.batch_size,
         check_every=1 if lm.device.type == "cpu" else STEPS_BETWEEN_CHECKS,
         save_every_seconds=save_every_seconds,
-        on_step=lambda now: on_step(len(now["loss"]) * (n_tokens - int(now["n_left_out"]))),
+        on_step=lambda now: on_step(int((n_tokens - now["n_unasked"]).sum())),
     )
     for batch in batches:
         if isinstance(batch[0], Unfinished):
             yield from (unfinished for unfinished in batch)  # Ray sends into generators; a list's iterator is not one
             continue
-        records = make_records(sweep, lm, protocol, [by_key[result.case.key] for result in batch], batch)
-        for record, result in zip(records, batch, strict=True):
-            if result.state is not None:
-                yield Unfinished(result.case, result.state)  # kept beside the record, for more evaluations
-            yield record, result.vectors.to(recipe.storage).numpy()
+        for _, results in itertools.groupby(batch, key=lambda result: len(result.case.ids)):
+            same = list(results)
+            records = make_records(sweep, lm, protocol, [by_key[result.case.key] for result in same], same)
+            for record, result in zip(records, same, strict=True):
+                if result.state is not None:
+                    yield Unfinished(result.case, result.state)  # kept beside the record, for more evaluations
+                yield record, result.vectors.to(recipe.storage).numpy()

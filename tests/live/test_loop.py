@@ -568,8 +568,8 @@ def test_only_what_counts_goes_through_the_model():
     lm, protocol, seen = make_lm("llama"), find_protocol("strict"), []
     goal = Growing(math.inf, stage_tokens=3, stage_steps=4)  # never reached
     recipe = Recipe(goal, Optimiser(max_steps=9))
-    list(optimise(lm, protocol, cases(2, 12), recipe, on_step=lambda now: seen.append(int(now["n_left_out"]))))
-    assert seen == [9] * 4
+    list(optimise(lm, protocol, cases(2, 12), recipe, on_step=lambda now: seen.append(now["n_unasked"].tolist())))
+    assert seen == [[9, 9]] * 4
 
 
 def test_a_stage_that_autocast_alone_reaches_is_not_passed():
