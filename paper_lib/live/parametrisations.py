@@ -35,12 +35,18 @@ class Parametrisation(ABC):
 
 @dataclass(frozen=True)
 class Free(Parametrisation):
-    """The vectors themselves are trained, from a normal start of ``scale`` times the protocol's deviation."""
+    """The vectors themselves are trained, from a normal start of ``scale`` times the protocol's deviation.
+
+    With ``uniform`` above 0 from a uniform one between 0 and that, whatever the model (Progressive Cramming has .02).
+    """
 
     scale: float = 1.0
+    uniform: float = 0.0
 
     def start(self, shape: tuple[int, int], std: float, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return normal vectors of deviation ``scale * std``."""
+        """Return normal vectors of deviation ``scale * std``, or uniform ones."""
+        if self.uniform > 0:
+            return {"vectors": torch.rand(shape, generator=generator, dtype=torch.float64) * self.uniform}
         return {"vectors": torch.randn(shape, generator=generator, dtype=torch.float64) * std * self.scale}
 
     def take(self, vectors: Float[Tensor, "row width"]) -> dict[str, Tensor]:

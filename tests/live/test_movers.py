@@ -8,12 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import make_lm, random_ids
+from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from paper_lib.config import Optimiser
 from paper_lib.live.goals import GOALS
 from paper_lib.live.loop import optimise
 from paper_lib.live.movers import LBFGS, AdamW
 from paper_lib.live.movers.lbfgs import MAX_TRIALS, multiply_by_inverse_hessian
+from paper_lib.live.parametrisations import PARAMETRISATIONS
+from paper_lib.live.parts import find_part
 from paper_lib.live.protocols import find_protocol
 from paper_lib.live.rows import Case, Recipe
 
@@ -99,6 +102,34 @@ def test_a_falling_learning_rate_is_torchs_cosine():
     torch.testing.assert_close(params["v"], theirs.detach(), rtol=1e-12, atol=1e-12)
     with pytest.raises(ValueError, match="schedule 'linear' is not one of constant, cosine"):
         AdamW("linear")
+
+
+def test_a_learning_rate_that_rises_and_falls_to_a_floor_is_that_of_transformers():
+    rule = Optimiser(lr=0.5, weight_decay=0.0, max_steps=20)
+    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = get_cosine_with_min_lr_schedule_with_warmup(theirs, 5, 20, min_lr_rate=0.1)
+    zero, one = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    for age in range(1, 25):
+        # From the same moments, an update is as large as its learning rate.
+        fresh = AdamW().start({"v": zero})
+        later = AdamW("cosine", warmup=5, floor=0.1).move(
+            {"v": zero}, {"v": one}, one[:, 0], fresh, torch.tensor([age]), rule
+        )
+        plain = AdamW().move({"v": zero}, {"v": one}, one[:, 0], fresh, torch.tensor([age]), rule)
+        expected = schedule.get_last_lr()[0] if age <= 20 else 0.1
+        assert later[0]["v"].item() == pytest.approx(expected * plain[0]["v"].item(), abs=1e-12)
+        theirs.step()
+        schedule.step()
+    with pytest.raises(ValueError, match="floor between 0 and 1"):
+        AdamW(floor=2.0)
+
+
+def test_a_uniform_start_is_small_and_positive():
+    free = find_part("parametrisation", "free(uniform=0.02)", PARAMETRISATIONS)
+    start = free.start((3, 400), 1.0, torch.Generator().manual_seed(0))["vectors"]
+    assert start.min() >= 0
+    assert start.max() <= 0.02
+    assert start.mean().item() == pytest.approx(0.01, abs=0.001)
 
 
 def test_normalised_moves_turn_with_the_coordinates():

@@ -18,16 +18,21 @@ class AdamW(Mover):
     """AdamW (Loshchilov and Hutter, algorithm 2) with bias corrections of each row's own age.
 
     torch's optimiser keeps one step counter per tensor, which would be wrong for a row that came later. With
-    ``schedule`` "cosine" the learning rate falls to zero over max_steps. ``normalised`` divides the whole update of a
-    row by one root mean square instead of each number by its own, so that it turns with the coordinates.
+    ``schedule`` "cosine" the learning rate falls over max_steps, to its share ``floor``; before that it rises from zero
+    over ``warmup`` steps. ``normalised`` divides the whole update of a row by one root mean square instead of each
+    number by its own, so that it turns with the coordinates.
     """
 
     schedule: str = "constant"
     normalised: bool = False
+    warmup: int = 0
+    floor: float = 0.0
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
+        if self.warmup < 0 or not 0 <= self.floor <= 1:
+            raise ValueError("warmup is at least 0, floor between 0 and 1")
 
     @property
     def counts_on_budget(self) -> bool:
@@ -71,6 +76,11 @@ class AdamW(Mover):
 
     def _share(self, steps, settings):
         # Of the learning rate, at the age of each row.
-        if self.schedule == "constant":
+        if self.schedule == "constant" and not self.warmup:
             return 1
-        return (1 + torch.cos(math.pi * ((steps - 1) / settings.max_steps).clamp(max=1))) / 2
+        taken, n_falling = steps - 1 - self.warmup, max(1, settings.max_steps - self.warmup)
+        share = torch.ones_like(steps)
+        if self.schedule == "cosine":
+            share = (1 + torch.cos(math.pi * (taken / n_falling).clamp(max=1))) / 2
+            share = self.floor + (1 - self.floor) * share
+        return torch.where(taken < 0, (steps - 1) / max(1, self.warmup), share)
