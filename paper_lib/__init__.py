@@ -10,7 +10,13 @@ Public names load their module on first use, so ``import paper_lib`` stays insta
 
 from importlib import import_module
 
-_HOME = {"InputError": "errors", "cram": "live.cram", "decode": "live.cram", "load_cases": "measured"}
+_HOME = {
+    "InputError": "errors",
+    "cram": "live.cram",
+    "decode": "live.cram",
+    "fit": "live.fit",
+    "load_cases": "measured",
+}
 __all__ = sorted(_HOME)
 
 

@@ -1,6 +1,5 @@
 """The command line: ``python -m paper_lib COMMAND``. The Makefile's targets call it."""
 
-import json
 import sys
 import time
 from datetime import timedelta
@@ -30,10 +29,10 @@ def execute(
     stamp: Annotated[Path | None, typer.Option(help="File to write when done, with a make rule of products.")] = None,
 ) -> None:
     """Execute a notebook in place; with -p, a variant that stays in build/executed with its figures."""
-    from .reproduce.notebooks import execute_notebook, write_stamp
+    from .reproduce.notebooks import execute_notebook, parse_parameters, write_stamp
 
     started = time.monotonic()
-    executed = execute_notebook(notebook, _parse_parameters(notebook, parameter or []))
+    executed = execute_notebook(notebook, parse_parameters(notebook, parameter or []))
     seconds = time.monotonic() - started
     if stamp:
         write_stamp(stamp, executed.products)
@@ -211,6 +210,16 @@ def cram(
 
 
 @app.command()
+def fit(
+    text: Annotated[str, typer.Argument(help="The text, in quotes.")],
+    model: Annotated[str | None, typer.Option(help="As for cram; one whose vectors were measured.")] = None,
+    protocol: Annotated[str, typer.Option(help="One that was measured; auto suits the model.")] = "auto",
+) -> None:
+    """Tell whether a text will fit into one vector of a model, and how many it takes, without cramming it."""
+    print(_live("fit").fit(text, model=model, protocol=protocol))
+
+
+@app.command()
 def decode(
     file: Annotated[Path, typer.Argument(help="A file that cram wrote, one of data/vectors, or the name of a sweep.")],
     key: Annotated[
@@ -267,25 +276,6 @@ def _find_device(device):
     if device:
         return device
     return "cuda" if _live("lm").torch.cuda.is_available() else "cpu"
-
-
-def _parse_parameters(notebook, pairs):
-    # What is text in the notebook is taken as given: "1984" is no number, and quotes are part of it.
-    from .reproduce.notebooks import read_notebook, read_parameters
-
-    parameters, defaults = {}, read_parameters(read_notebook(notebook)) if pairs else {}
-    for pair in pairs:
-        name, separator, value = pair.partition("=")
-        if not separator:
-            raise InputError(f"-p {pair}: write NAME=VALUE, with VALUE as JSON")
-        if isinstance(defaults.get(name), str):
-            parameters[name] = value
-            continue
-        try:
-            parameters[name] = json.loads(value)
-        except json.JSONDecodeError:
-            parameters[name] = value  # a bare word is a string
-    return parameters
 
 
 def main() -> None:

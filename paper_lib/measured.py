@@ -23,7 +23,7 @@ from .censored import find_bins, weighted_censored_mean
 from .config import OPTIMISER_PREFIX
 from .frozen import load_runs
 from .paths import DATA
-from .published import CAPACITY_COLUMNS, WHOLE_COLUMNS, load_models
+from .published import CAPACITY_COLUMNS, WHOLE_COLUMNS, load_models, load_points
 from .published import PROTOCOL as PUBLISHED_PROTOCOL
 from .stats import Interval, bootstrap_clusters, weighted_mean
 
@@ -55,6 +55,21 @@ def load_arms(sweep: str, data: Path = DATA) -> pd.DataFrame:
     """Return the cases of a frozen sweep that compares settings, with the ``arm`` and the ``name`` of the model."""
     cases = load_runs(data)
     return _name_models(cases[(cases["sweep"] == sweep) & (cases["arm"] != "")])
+
+
+def load_tried(data: Path = DATA) -> pd.DataFrame:
+    """Return the texts that were tried with one vector, the authors' books and all of ours that are no random words.
+
+    Columns, beside those of cases: ``fits``, by which ``criterion``, and ``model``, which here tells apart what was
+    measured under another protocol or with other settings (see ``load_cases``).
+    """
+    published, measured = load_points(), load_cases(data)
+    published = published[(published["source"] == "pg19") & (published["n_mem"] == 1)]
+    measured = measured[(measured["source"] != "random") & (measured["n_mem"] == 1)]
+    published = published.assign(fits=published["solved"], criterion="accuracy of .99")
+    label = measured["name"] + ", " + measured["protocol"] if len(measured) else []
+    measured = measured.assign(fits=measured["exact"], criterion="exact", model=label)
+    return pd.concat([published, measured], ignore_index=True).astype({"fits": bool})
 
 
 def _name_models(cases):

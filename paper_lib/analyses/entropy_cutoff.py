@@ -9,10 +9,12 @@ from ..capacity import GROUP_COLUMNS, info_gain_nats
 from ..errors import require_columns
 from ..published import select_complete
 from ..stats import Interval, bootstrap_clusters, fit_unit_slope, weighted_auc, weighted_mean, weighted_slope
-from ..verdicts import claim_of_most, compare, decide_together, format_margin
+from ..verdicts import claim, claim_of_most, compare, decide_together, format_margin
 
 FLAT = (-10.0, 10.0)  # a change of the gain in per cent within it counts as none: texts of one model vary by as much
 PREDICTS = (0.55, 1.0)  # an AUC within it counts as predicting success
+MOST = 0.9  # share of texts that counts as nearly all
+OWN = "own"  # source of texts that the model itself goes on with
 CROSS_ENTROPIES = ["paper_ce_lm_nats", "paper_ce_mem_nats"]
 ENTROPY_TEST_COLUMNS = [
     *GROUP_COLUMNS, "auc_entropy", "auc_length", "auc_diff", "auc_diff_low", "auc_diff_high",
@@ -167,12 +169,32 @@ def compute_gain_curves(points: pd.DataFrame, on_books: pd.DataFrame) -> pd.Data
     return curves.assign(x_over_b=curves["x"] / b, gain_over_b=curves["gain"] / b).drop(columns=["x", "gain"])
 
 
-def judge(on_books: pd.DataFrame, plateau: pd.DataFrame, fits: pd.DataFrame) -> list[dict]:
-    """Return the verdict on the abstract's claim; each frame has one row per model.
+def compare_sources(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> pd.DataFrame:
+    """Return what became of the texts of each source and length: their ``nats``, the share that is ``exact``.
+
+    ``evaluations`` is the median of those that are. Cases of one model and protocol; intervals resample books.
+    """
+    rows = []
+    for (source, length), group in cases.groupby(["source", "length"], sort=True):
+        mean = weighted_mean(group["exact"].astype(float))
+        share = bootstrap_clusters(group["cluster_id"], mean, n_resamples=n_resamples, seed=seed)
+        row = {"origin": "measured", "source": source, "length": length, "n_texts": len(group)}
+        row |= {"nats": group["ce_lm_nats"].mean(), **share.columns("exact")}
+        rows.append(row | {"evaluations": group.loc[group["exact"].astype(bool), "n_steps"].median()})
+    return pd.DataFrame(rows)
+
+
+def judge(
+    on_books: pd.DataFrame, plateau: pd.DataFrame, fits: pd.DataFrame, brier: pd.DataFrame, sources: pd.DataFrame
+) -> list[dict]:
+    """Return the verdict on the abstract's claim; the first three frames have one row per model.
 
     ``on_books``: the entropy test on PG-19; ``plateau``: ``compute_plateau`` of the same; ``fits``:
-    ``published.load_fits``, the printed b in nats.
+    ``published.load_fits``, the printed b in nats. ``brier``: ``sizing.compute_brier``; ``sources``:
+    ``compare_sources``, with texts that the model would say itself ("own").
     """
+    lower = brier.set_index(["origin", "predicted from"]).loc[("published", "tokens - nats")]
+    own = sources[sources["source"] == OWN].sort_values("length").iloc[-1]
     labels = on_books.merge(fits, on="model")
     return [
         compare(
@@ -192,5 +214,17 @@ def judge(on_books: pd.DataFrame, plateau: pd.DataFrame, fits: pd.DataFrame) -> 
             "once no text fits, the gain is a constant b of the model (within 10 %)",
             list(plateau["verdict"]),
             list(plateau["name"]),
+        ),
+        claim(
+            "whether a text fits is predicted better from its nats than from its tokens (Brier score, held-out texts)",
+            Interval(lower["brier"], lower["brier_low"], lower["brier_high"]),
+            (0, math.inf),
+            unit="lower by",
+        ),
+        claim(
+            f"SmolLM2-135M: texts of {own['length']} tokens that cost {own['nats']:.0f} nats, its own, are exact",
+            Interval(own["exact"], own["exact_low"], own["exact_high"]),
+            (MOST, 1),
+            unit="share of texts",
         ),
     ]

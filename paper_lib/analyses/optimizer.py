@@ -206,28 +206,30 @@ def compute_margin_price(cases: pd.DataFrame, arms: dict[str, str], **resampling
     return pd.DataFrame(rows)
 
 
-def compare_real(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
+def compare_real(cases: pd.DataFrame, long: pd.DataFrame, **resampling) -> pd.DataFrame:
     """Return how soon ``fast`` is exact for MOST of the texts, and how it stands against the published optimiser.
 
     ``fast`` with the start token in front of the vector, the published optimiser with the vector at position 0, as the
-    paper has it. Rows: the evaluations of ``fast``; the share of texts exact after all evaluations that the published
-    one was given, that of ``fast`` after FAIR times fewer, and their difference on the same texts.
+    paper has it, on those of the texts that are in ``long``. Rows: the evaluations of ``fast``; the share of texts
+    exact after all evaluations that the published one was given, that of ``fast`` after FAIR times fewer, and their
+    difference on the same texts.
     """
     fast = cases.query("arm == @FAST and protocol == 'anchored'").sort_values("text_id")
-    published = cases.query("arm == 'published' and protocol == 'strict'").sort_values("text_id")
+    published = long.query("arm == 'published' and protocol == 'strict'").sort_values("text_id")
+    same = fast[fast["text_id"].isin(published["text_id"])]
     until = count_until(fast, MOST, **resampling)
-    rows = [{"quantity": f"evaluations of fast until {MOST:.0%} are exact", **until.columns("value")}]
-    budget = int(published["optimiser_max_steps"].max())
-    by_published, by_fast = _is_exact(published, budget), _is_exact(fast, budget // FAIR)
+    first = {"quantity": f"evaluations of fast until {MOST:.0%} are exact", **until.columns("value")}
+    rows, budget = [first | {"n_texts": len(fast)}], int(published["optimiser_max_steps"].max())
+    by_published, by_fast = _is_exact(published, budget), _is_exact(same, budget // FAIR)
     difference = by_fast.to_numpy(float) - by_published.to_numpy(float)
     for name, values in (
         (f"share exact, published after {budget}", by_published),
         (f"share exact, fast after {budget // FAIR}", by_fast),
         ("difference of these shares", difference),
     ):
-        share = bootstrap_clusters(fast["cluster_id"], weighted_mean(values), **resampling)
-        rows.append({"quantity": name, **share.columns("value")})
-    return pd.DataFrame(rows).assign(origin="measured", n_texts=len(fast))
+        share = bootstrap_clusters(same["cluster_id"], weighted_mean(values), **resampling)
+        rows.append({"quantity": name, **share.columns("value"), "n_texts": len(same)})
+    return pd.DataFrame(rows).assign(origin="measured")
 
 
 def judge(small: pd.DataFrame, real: pd.DataFrame, anchor: pd.DataFrame) -> list[dict]:

@@ -58,17 +58,21 @@ def plot_series(data: pd.DataFrame, *, x: str, y: str, hue: str, order: list[str
 
 
 def plot_shares(
-    data: pd.DataFrame, *, x: str = "length", y: str, low=None, high=None, hue: str, sizes=(7.5, 5, 3.5, 2.5), ax
-):
+    data: pd.DataFrame, *, x: str = "length", y: str, low=None, high=None, hue: str, order=None,
+    sizes=(7.5, 5, 3.5, 2.5), ax,
+):  # fmt: skip
     """Draw a share (0 to 1) over text length, one line per ``hue``, labelled for a legend.
 
     The columns ``low`` and ``high`` give intervals. Marks shrink from line to line (``sizes``, in points), so that
-    lines that coincide are seen to; the fifth is dashed as the first is solid.
+    lines that coincide are seen to; the fifth is dashed as the first is solid. A line has the look of its place in
+    ``order``, by default that in the data: panels that share an order share their looks.
     """
     check_data(data, [x, y, hue] + [low, high] * bool(low), ax)
     dashes = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
     looks = itertools.cycle(itertools.product(dashes, zip(SERIES_STYLES, sizes, strict=True)))
-    for (label, group), (dash, (style, size)) in zip(data.groupby(hue, sort=False), looks, strict=False):
+    looks = dict(zip(data[hue].unique() if order is None else order, looks, strict=False))
+    for label, group in data.groupby(hue, sort=False):
+        dash, (style, size) = looks[label]
         group = group.sort_values(x)
         line = mark_style(style, group["origin"].iloc[0], size=size) | {"linestyle": dash, "linewidth": 1.1}
         if low:
@@ -191,4 +195,15 @@ def plot_positions(data: pd.DataFrame, *, x: str = "index", y: str, low: str, hi
         look = mark_style(style, line["origin"].iloc[0], size=3) | {"linestyle": "-", "linewidth": 1.1}
         ax.plot(line[x], line[y], label=name, **look)
     ax.set_ylim(0)
+    return ax
+
+
+def plot_reliability(data: pd.DataFrame, *, x: str = "chance", y: str = "share", low: str, high: str, ax):
+    """Draw how often what was given a chance did happen, by origin, with intervals; dashed where the two are equal."""
+    check_data(data, [x, y, low, high], ax)
+    ax.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+    for (origin, group), style in zip(data.groupby("origin", sort=False), SERIES_STYLES, strict=False):
+        ax.vlines(group[x], group[low], group[high], color=style["color"], linewidth=0.9)
+        ax.plot(group[x], group[y], label=origin, **(mark_style(style, origin, size=4.5) | {"linestyle": "none"}))
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     return ax

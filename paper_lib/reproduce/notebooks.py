@@ -126,6 +126,26 @@ def read_parameters(notebook: nbformat.NotebookNode) -> dict:
     return parameters
 
 
+def parse_parameters(path: Path, pairs: list[str]) -> dict:
+    """Return what is written as NAME=VALUE for a notebook; InputError for anything else.
+
+    What is text in the notebook is taken as given, so "1984" is no number, and quotes are part of it; else JSON.
+    """
+    parameters, defaults = {}, read_parameters(read_notebook(path)) if pairs else {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise InputError(f"-p {pair}: write NAME=VALUE, with VALUE as JSON")
+        if isinstance(defaults.get(name), str):
+            parameters[name] = value
+            continue
+        try:
+            parameters[name] = json.loads(value)
+        except json.JSONDecodeError:
+            parameters[name] = value  # a bare word is a string
+    return parameters
+
+
 def list_products(notebook: nbformat.NotebookNode) -> list[str]:
     """Return the file names that a notebook saves, read from its calls of save_figure, save_table and save_verdict."""
     names = []

@@ -148,8 +148,29 @@ def test_the_abstracts_claims_count_models():
     test = pd.DataFrame({"model": ["a", "b", "c"], "name": ["A", "B", "C"], "slope1_b_nats": [10.0, 20.0, 30.0]})
     test = test.assign(predicts=[SUPPORTED, CONTRADICTED, UNDECIDED])
     plateau = pd.DataFrame({"name": ["A", "B", "C"], "verdict": [CONTRADICTED, CONTRADICTED, UNDECIDED]})
-    rows = entropy_cutoff.judge(
-        test, plateau, pd.DataFrame({"model": ["b", "a", "c"], "b_nats_label": [20.0, 10.04, 30]})
-    )
-    assert [row["verdict"] for row in rows] == [SUPPORTED, UNDECIDED, CONTRADICTED]
+    labels = pd.DataFrame({"model": ["b", "a", "c"], "b_nats_label": [20.0, 10.04, 30]})
+    lower = {
+        "origin": "published",
+        "predicted from": "tokens - nats",
+        "brier": 0.1,
+        "brier_low": -0.1,
+        "brier_high": 0.2,
+    }
+    own = {"source": "own", "length": 64, "nats": 9.0, "exact": 1.0, "exact_low": 1.0, "exact_high": 1.0}
+    rows = entropy_cutoff.judge(test, plateau, labels, pd.DataFrame([lower]), pd.DataFrame([own]))
+    assert [row["verdict"] for row in rows] == [SUPPORTED, UNDECIDED, CONTRADICTED, UNDECIDED, SUPPORTED]
     assert rows[1]["detail"] == "supported: A; contradicted: B; undecided: C"
+
+
+def test_sources_are_compared_length_by_length():
+    rows = [
+        ("own", 8, 5.0, True, 10),
+        ("own", 8, 7.0, True, 20),
+        ("pg19", 8, 30.0, True, 90),
+        ("pg19", 8, 50.0, False, 99),
+    ]
+    cases = pd.DataFrame(rows, columns=["source", "length", "ce_lm_nats", "exact", "n_steps"])
+    table = entropy_cutoff.compare_sources(cases.assign(cluster_id=range(4)), n_resamples=0, seed=0)
+    assert table["nats"].tolist() == [6, 40]
+    assert table["exact"].tolist() == [1, 0.5]
+    assert table["evaluations"].tolist() == [15, 90]

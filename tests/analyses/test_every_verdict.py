@@ -36,10 +36,13 @@ def judge_decoding_capacity(change):
 def judge_entropy_cutoff(change):
     test, plateau, fits = table("entropy_test"), table("plateau"), published.load_fits()
     on_books = test[(test["origin"] == "published") & (test["source"] == "pg19")].reset_index()
+    brier, sources = table("sizing"), table("own_texts")
     if change:
         on_books["predicts"] = CONTRADICTED
         plateau["verdict"], fits["b_nats_label"] = SUPPORTED, fits["b_nats_label"] + 1
-    return entropy_cutoff.judge(on_books, plateau, fits)
+        for frame, name in ((brier, "brier"), (sources, "exact")):
+            frame[[name, f"{name}_low", f"{name}_high"]] -= 0.9
+    return entropy_cutoff.judge(on_books, plateau, fits, brier, sources)
 
 
 def judge_scaling_vectors(change):

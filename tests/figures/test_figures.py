@@ -59,6 +59,9 @@ PLOTS = {
     "positions": lambda data, ax: figures.plot_positions(
         data, x="length", y="value", low="low", high="high", hue="name", ax=ax
     ),
+    "reliability": lambda data, ax: figures.plot_reliability(
+        data, x="length", y="value", low="low", high="high", ax=ax
+    ),
     "context": lambda data, ax: figures.plot_context(
         data, x="n_mem", y="value", with_vector="low", nudges={"ours": 3}, ax=ax
     ),
