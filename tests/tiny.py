@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from paper_lib.live.lm import FrozenLM, prepare_lm
-from paper_lib.live.protocols import PROTOCOLS
+from paper_lib.live.protocols import PROTOCOLS, Protocol
 from paper_lib.live.rows import Case, draw_start
 
 VOCAB_SIZE = 40
@@ -59,9 +59,9 @@ def spread_weights(model) -> None:
             weight.normal_(0, 0.3)
 
 
-def start_vectors(lm: FrozenLM, case: Case) -> torch.Tensor:
-    """Return the random vectors (n_mem, d_embed) that a case starts from."""
-    return draw_start(lm, PROTOCOLS["strict"], case)["vectors"]
+def start_vectors(lm: FrozenLM, case: Case, protocol: Protocol = PROTOCOLS["strict"]) -> torch.Tensor:
+    """Return the random vectors (row, width) that a case starts from."""
+    return draw_start(lm, protocol, case)["vectors"]
 
 
 def random_ids(n_cases: int, length: int, seed: int = 0) -> torch.Tensor:

@@ -165,13 +165,15 @@ def group_cases(cases: list[SweepCase]) -> dict[tuple[int, int, str, str], list[
 
 
 def group_for_batches(cases: list[SweepCase]) -> list[list[SweepCase]]:
-    """Return the cases that can share batches, in the order they are given: all but their lengths is the same.
+    """Return the cases that can share batches, in the order they are given: all is the same, but for most protocols
+    their lengths.
 
     So the last texts of one length do not run alone: the first of the next take the places of those that are done.
     """
     groups = defaultdict(list)
     for case in cases:
-        groups[_group_of(case)[1:]].append(case)
+        length, *rest = _group_of(case)
+        groups[(0 if find_protocol(case.config.protocol).extends else length, *rest)].append(case)
     return list(groups.values())
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .lm import FrozenLM
 from .measure import fill_batch, measure, measure_with_gradient, run_in_parts
 from .protocols import Protocol
@@ -58,6 +59,8 @@ def optimise(
     """
     waiting, running, rows, saved_at = deque(cases), [], {}, time.perf_counter()
     lengths, n_left_out, n_at_once = {len(case.ids) for case in waiting}, 0, sys.maxsize
+    if not protocol.extends and (len(lengths) > 1 or any(recipe.goal.start(1))):
+        raise InputError(f"protocol {protocol.name}: texts of one length only, with targets that do not grow")
     check_again = lm.autocast is not None and recipe.goal.without_autocast
     compute = functools.partial(measure_with_gradient, lm, protocol, recipe.loss)
     again = functools.partial(measure, lm.without_autocast(), protocol) if check_again else None

@@ -152,7 +152,7 @@ def test_every_case_comes_back_once_whatever_the_batch():
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 def test_gradient_to_the_vectors_is_the_numerical_one(architecture, protocol):
     lm = make_lm(architecture)
-    ids, vectors = random_ids(2, 5), torch.stack([start_vectors(lm, case) for case in cases(2, 5)])
+    ids, vectors = random_ids(2, 5), torch.stack([start_vectors(lm, case, protocol) for case in cases(2, 5)])
     vectors.requires_grad_()
     # Some models round to float32 inside (norms, scans) whatever their weights are, hence the wide step.
     loss = lambda v: measure(lm, protocol, v, ids)["loss"]  # noqa: E731
@@ -205,12 +205,12 @@ def test_baselines_give_what_each_protocol_gives():
 def test_what_a_vector_says_freely_is_exact_on_every_rung_of_the_ladder(architecture, protocol, n_mem):
     # A text with a known exact vector, without optimisation: the model's own greedy continuation.
     lm, start = make_lm(architecture), random_ids(1, 1)
-    vectors = start_vectors(lm, Case("speaker", start[0], n_mem))
-    said = protocol.decode(lm, vectors.unsqueeze(0), start[:, : protocol.n_given], 6, how="full")
+    vectors = start_vectors(lm, Case("speaker", start[0], n_mem), protocol)
+    how = protocol.decodings[0]
+    said = protocol.decode(lm, vectors.unsqueeze(0), start[:, : protocol.n_given], 6, how=how)
     ladder = climb_ladder(lm, protocol, vectors[None], said)[0]
     assert ladder["tf_exact"]
-    assert ladder["greedy_exact_full"]
-    assert ladder["greedy_exact_cached"]
+    assert all(ladder[f"greedy_exact_{how}"] for how in protocol.decodings)
     assert ladder["first_error_position"] is None
     assert ladder["exact"] == (ladder["min_logit_margin"] >= SAFE_MARGIN)
     wrong = said[0].clone()

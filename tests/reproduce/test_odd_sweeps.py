@@ -1,6 +1,5 @@
 """Every frozen sweep that is legal is drawn: the notebooks' cells over odd ones, made from the records that ship."""
 
-import functools
 import shutil
 
 import matplotlib.pyplot as plt
@@ -9,6 +8,7 @@ import pandas as pd
 import pytest
 
 from paper_lib import measured
+from paper_lib.frozen import load_runs
 from paper_lib.paths import DATA, NOTEBOOKS
 from paper_lib.reproduce.manifest import write_manifest
 from paper_lib.reproduce.notebooks import read_notebook
@@ -75,7 +75,7 @@ def test_an_odd_sweep_is_drawn(name, make, tmp_path, monkeypatch):
     shutil.copytree(DATA / "runs", tmp_path / "runs")
     make().to_parquet(tmp_path / "runs" / "mine.parquet", index=False)
     write_manifest(tmp_path)
-    monkeypatch.setattr(measured, "load_cases", functools.partial(measured.load_cases, tmp_path))
+    monkeypatch.setattr(measured, "load_runs", lambda _: load_runs(tmp_path))
     cells = [cell for cell in read_notebook(NOTEBOOKS / f"{name}.ipynb").cells if cell.cell_type == "code"]
     names = {}
     for cell in cells[1:]:  # the first finds the repository

@@ -4,12 +4,14 @@ import dataclasses
 
 from ..parts import find_part, name_part
 from .base import Protocol
+from .one_step import OneStep
 from .prefix import Prefix
 
 PROTOCOLS = {
     "kuratov2025": Prefix("kuratov2025", n_given=1, needs_start=False),
     "strict": Prefix("strict", n_given=0, needs_start=True, special_tokens=False),
     "anchored": Prefix("anchored", n_given=0, needs_start=True, special_tokens=False, n_before=1),
+    "one_step": OneStep("one_step", n_given=0, needs_start=True, special_tokens=False),
 }
 
 
@@ -19,4 +21,4 @@ def find_protocol(name: str) -> Protocol:
     return dataclasses.replace(protocol, name=name_part("protocol", name, PROTOCOLS))
 
 
-__all__ = ["PROTOCOLS", "Prefix", "Protocol", "find_protocol"]
+__all__ = ["PROTOCOLS", "OneStep", "Prefix", "Protocol", "find_protocol"]

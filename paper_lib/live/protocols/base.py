@@ -51,6 +51,14 @@ class Protocol(ABC):
     def n_inputs(self, length: int, n_mem: int) -> int:
         """Return how many positions a step takes through the model for a text of ``length`` tokens."""
 
+    @property
+    def extends(self) -> bool:
+        """Whether the inputs of a text are the beginning of those of any longer text that begins with it.
+
+        Then texts of different lengths can share a batch, and a target can grow.
+        """
+        return True
+
     def n_targets(self, length: int) -> int:
         """Return how many of ``length`` tokens are predicted."""
         return length - self.n_given
