@@ -73,6 +73,10 @@ def test_the_real_model_is_given_ten_times_as_many_evaluations():
     table = optimizer.compare_real(pd.DataFrame(fast), pd.DataFrame(slow), **NONE)
     assert table["value"].tolist() == pytest.approx([104, 1 / 8, 5 / 8, 4 / 8])
     assert table["n_texts"].tolist() == [10, 8, 8, 8]
+    again = [case("fast", str(n), 32, 400, False, protocol="anchored") for n in range(8)]  # a second start of some
+    table = optimizer.compare_real(pd.DataFrame(fast + again), pd.DataFrame(slow), **NONE)
+    assert table["value"].tolist() == pytest.approx([np.inf, 1 / 8, 5 / 16, 3 / 16])
+    assert table["n_texts"].tolist() == [10, 8, 8, 8]
     assert "published after 1000" in table["quantity"].iloc[1]
     assert "fast after 100" in table["quantity"].iloc[2]
 
