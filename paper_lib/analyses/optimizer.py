@@ -212,10 +212,10 @@ def compute_margin_price(cases: pd.DataFrame, arms: dict[str, str], **resampling
 def compare_real(cases: pd.DataFrame, long: pd.DataFrame, **resampling) -> pd.DataFrame:
     """Return how soon ``fast`` is exact for MOST of the searches, and how it stands against the published optimiser.
 
-    ``cases`` may have several starts of a text. ``fast`` with the start token in front of the vector, the published optimiser with the vector at position 0, as the
-    paper has it, on those of the texts that are in ``long``. Rows: the evaluations of ``fast``; the share of texts
-    exact after all evaluations that the published one was given, that of ``fast`` after FAIR times fewer, and their
-    difference on the same texts.
+    ``cases`` may have several starts of a text. ``fast`` with the start token in front of the vector, the published
+    optimiser with the vector at position 0, as the paper has it. Rows: the evaluations of ``fast``; of the texts in
+    ``long``, the share exact after all evaluations that the published one was given, that of ``fast`` after FAIR times
+    fewer, and their difference.
     """
     fast = cases.query("arm == @FAST and protocol == 'anchored'")
     published = long.query("arm == 'published' and protocol == 'strict'").set_index("text_id")

@@ -28,6 +28,11 @@ class Goal:
     patience_steps: int | None = None
     without_autocast: bool = False
 
+    @property
+    def grows(self) -> bool:
+        """Whether only some targets count at first."""
+        return type(self).n_active is not Goal.n_active
+
     def start(self, n_targets: int) -> dict[str, Tensor]:
         """Return the state of one new row, tensors without the row axis; none where every target counts throughout."""
         return {}
@@ -72,8 +77,9 @@ class Growing(Goal):
 
     The first stage is ``stage_tokens`` targets, each next one as many more. One that is not reached in ``stage_steps``
     measurements ends the row. With ``doubling`` stages double, and the first that fails is halved back towards the last
-    that was reached, until they are one target apart. A stage of 1, a thousand steps and any margin is the rule of
-    Progressive Cramming (arXiv 2607.21231).
+    that was reached, from the vectors as they are then, until the two are one target apart. A mover that starts again
+    does so at the stage that is on. A stage of 1, a thousand steps and any margin is the rule of Progressive Cramming
+    (arXiv 2607.21231).
     """
 
     stage_tokens: int = 1
@@ -81,8 +87,11 @@ class Growing(Goal):
     doubling: bool = False
 
     def __post_init__(self):
-        if self.stage_tokens < 1 or self.stage_steps < 1:
-            raise ValueError("stage_tokens and stage_steps are at least 1")
+        whole = isinstance(self.stage_tokens, int) and isinstance(self.stage_steps, int)
+        if not whole or self.stage_tokens < 1 or self.stage_steps < 1:
+            raise ValueError("stage_tokens and stage_steps are whole numbers of at least 1")
+        if self.patience_steps is not None:
+            raise ValueError("stage_steps says how long a stage may take; leave patience_steps out")
 
     def start(self, n_targets: int) -> dict[str, Tensor]:
         """Return the first stage, what was reached and missed, and for each length step and nats when it was passed."""

@@ -17,6 +17,7 @@ from transformers.utils.import_utils import is_mambapy_available
 from ..errors import InputError, first_sentence
 from .loss import CROSS_ENTROPY, Loss, Scores, score_hidden, score_logits
 
+FUSED_FROM = 256  # positions; below, torch's fused attention is slower in low precision on CPUs (benchmarks/ideas.py)
 CACHES = ("past_key_values", "cache_params")  # what models call what they keep of the tokens so far
 
 
@@ -91,7 +92,7 @@ class FrozenLM:
 
     def logits(self, inputs: Inputs) -> Float[Tensor, "case kept vocab"]:
         """Return the logits at the positions asked for only."""
-        with self._computing():
+        with self._computing(inputs.embeds.shape[1]):
             return self.model(
                 inputs_embeds=inputs.embeds, logits_to_keep=inputs.positions, use_cache=False, **inputs.options
             ).logits
@@ -99,7 +100,7 @@ class FrozenLM:
     def score(self, inputs: Inputs, targets: Int[Tensor, "case kept"], loss: Loss = CROSS_ENTROPY) -> Scores:
         """Return the scores, each (case, kept), of the tokens ``targets`` at the positions asked for."""
         if self.plain_head:
-            with self._computing():
+            with self._computing(inputs.embeds.shape[1]):
                 output = self.model.base_model(inputs_embeds=inputs.embeds, use_cache=False, **inputs.options)
             head = self.model.get_output_embeddings()
             dtype = self.autocast or head.weight.dtype
@@ -113,16 +114,22 @@ class FrozenLM:
         return Scores(*(score.view(targets.shape) for score in scores))
 
     @contextlib.contextmanager
-    def _computing(self):
+    def _computing(self, n_positions=math.inf):
         # transformers checkpoints layers in training mode only, which would also switch on what is inside them.
         modules = self.model.modules() if self.checkpointing and torch.is_grad_enabled() else ()
         layers = [module for module in modules if isinstance(module, GradientCheckpointingLayer)]
+        attention, on_cpu = self.model.config._attn_implementation, self.device.type == "cpu"
+        plain = self.autocast is not None and on_cpu and n_positions < FUSED_FROM and not layers
         for layer in layers:
             layer.training = True
         try:
+            if plain:
+                self.model.set_attn_implementation("eager")
             with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
                 yield
         finally:
+            if plain:
+                self.model.set_attn_implementation(attention)
             for layer in layers:
                 layer.training = False
 

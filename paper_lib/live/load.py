@@ -84,11 +84,7 @@ def load_lm(
         lm = prepare_lm(model, tokenizer, fingerprint=fingerprint, checkpointing=checkpointing)
     except torch.OutOfMemoryError:
         raise InputError(f"{name} in {dtype} does not fit on {device}; use bfloat16 or a smaller model") from None
-    if not autocast:
-        return lm
-    if device == "cpu":  # where torch's fused attention goes backwards slowly in low precision (benchmarks/ideas.py)
-        model.set_attn_implementation("eager")
-    return dataclasses.replace(lm, autocast=getattr(torch, autocast))
+    return dataclasses.replace(lm, autocast=getattr(torch, autocast) if autocast else None)
 
 
 def load_same(record: dict, load: Callable = load_lm) -> FrozenLM:

@@ -28,6 +28,7 @@ from .rows import (
     append,
     copy_rows,
     finish_row,
+    keep_still,
     name_part_of,
     part_of,
     record,
@@ -49,32 +50,34 @@ def optimise(
 ) -> Iterator[list[Finished] | list[Unfinished]]:
     """Optimise the vectors of ``cases``, all of one n_mem, yielding at once those that have ended.
 
-    Texts may differ in length, at the price of the longest.
+    Texts may differ in length, at the price of the longest of a batch.
 
     ``batch_size`` rows at a time, by default as many as keep the device busy; where memory runs out, half as many go
     through the model at once. Every ``check_every`` steps the device is asked which rows have ended; such a row stands
     still, so the results do not depend on it, but a GPU need not wait each step. Every ``save_every_seconds`` the rows
     that have not ended are yielded too, so that they can go on from there when this process is killed. ``on_step`` sees
-    what each step measured.
+    what each step measured, with ``n_unasked``, the targets of each row, of those of the longest text, that do not
+    count.
     """
     waiting, running, rows, saved_at = deque(cases), [], {}, time.perf_counter()
-    lengths, n_left_out, n_at_once = {len(case.ids) for case in waiting}, 0, sys.maxsize
-    if not protocol.extends and (len(lengths) > 1 or any(recipe.goal.start(1))):
+    lengths, n_at_once = {len(case.ids) for case in waiting}, sys.maxsize
+    if not protocol.extends and (len(lengths) > 1 or recipe.goal.grows):
         raise InputError(f"protocol {protocol.name}: texts of one length only, with targets that do not grow")
     check_again = lm.autocast is not None and recipe.goal.without_autocast
     compute = functools.partial(measure_with_gradient, lm, protocol, recipe.loss)
     again = functools.partial(measure, lm.without_autocast(), protocol) if check_again else None
+    count = functools.partial(_count_rows, lm, protocol, recipe.goal.grows)
     step = functools.partial(_step, recipe=recipe, compute=compute, again=again, on_step=on_step)
     while waiting or running:
         started = time.perf_counter()
-        n_inputs = protocol.n_inputs(max(lengths), (waiting or running)[0].n_mem) - n_left_out
-        n_rows = min(batch_size or fill_batch(lm.device, n_inputs), n_at_once)
-        new = [waiting.popleft() for _ in range(min(len(waiting), max(0, n_rows - len(running))))]
-        running += new
+        new = []
+        while waiting and len(running) < min(n_at_once, batch_size or count([*running, waiting[0]])):
+            new.append(waiting.popleft())
+            running.append(new[-1])
         rows = append(rows, [start_row(lm, protocol, case, recipe, max(lengths)) for case in new])
         padding = torch.tensor([max(lengths) - len(case.ids) for case in running])
         for _ in range(1 if check_again else check_every):
-            n_left_out, n_at_once = step(rows, n_at_once, padding)
+            n_at_once = step(rows, n_at_once, padding)
         ended = rows["ended"].tolist()
         rows["seconds"] += (time.perf_counter() - started) / len(running)
         if any(ended):
@@ -86,9 +89,16 @@ def optimise(
             saved_at = time.perf_counter()
 
 
+def _count_rows(lm, protocol, grows, cases):
+    # How many rows as wide as the widest keep the device busy; targets that grow are on average half as wide.
+    n_inputs = max(protocol.n_inputs(len(case.ids), case.n_mem) for case in cases)
+    return fill_batch(lm.device, max(1, n_inputs // 2) if grows else n_inputs)
+
+
 def _step(rows, n_at_once, padding, *, recipe, compute, again, on_step):
-    # Measure all rows, keep what is better, move. Return how many positions at the end no row asked for, and how many
-    # rows at a time memory allowed. What is known without asking a GPU (padding, on the CPU) is not asked of it.
+    # Measure all rows, keep what is better, move; return how many rows at a time memory allowed. What is known without
+    # asking a GPU (padding, on the CPU) is not asked of it.
+    active, before = rows["ended"] == RUNNING, dict(rows)
     params = {name: value.detach().requires_grad_() for name, value in part_of(rows, "param").items()}
     with torch.enable_grad():
         trained = recipe.parametrisation.vectors(params)
@@ -103,13 +113,14 @@ def _step(rows, n_at_once, padding, *, recipe, compute, again, on_step):
     parts, n_at_once = run_in_parts(compute, n_at_once, *inputs)
     now = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     if again:
-        _measure_again(again, rows, now, inputs, recipe.goal)
+        _measure_again(again, rows, now, inputs, n_at_once, recipe.goal)
     record(rows, now, vectors, recipe)
     on_step(now | {"n_unasked": n_unasked})
     _move(rows, now, params, trained, recipe)
     if n_active is not None:
         _turn(rows, n_active, recipe)
-    return n_left_out, n_at_once
+    keep_still(rows, before, active)
+    return n_at_once
 
 
 def _move(rows, now, params, trained, recipe):
@@ -137,11 +148,11 @@ def _round(vectors, storage):
     return (vectors if storage is None else vectors.to(storage).to(vectors.dtype)).detach()
 
 
-def _measure_again(again, rows, now, inputs, goal):
+def _measure_again(again, rows, now, inputs, n_at_once, goal):
     # Autocast rounds logits: where that alone may have reached a goal, what counts is measured without it.
     (reached,) = (goal.reached(now) & (rows["ended"] == RUNNING)).nonzero(as_tuple=True)
     if len(reached):
         with torch.no_grad():
-            there = again(*(None if rows is None else rows[reached] for rows in inputs))
+            parts, _ = run_in_parts(again, n_at_once, *(None if part is None else part[reached] for part in inputs))
         for name in ("all_correct", "n_correct", "margin", "first_error"):
-            now[name][reached] = there[name].to(now[name].dtype)
+            now[name][reached] = torch.cat([part[name] for part in parts]).to(now[name].dtype)

@@ -113,7 +113,9 @@ class _ScoreInChunks(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_loss, _ce, _hit, _lead):
         (gradient,) = ctx.saved_tensors
-        return grad_loss.unsqueeze(-1).to(gradient.dtype) * gradient, None, None, None, None
+        slope = grad_loss.unsqueeze(-1).to(gradient.dtype)
+        # A target that does not count has none, also where its own loss overflowed.
+        return torch.where(slope == 0, 0, slope * gradient), None, None, None, None
 
 
 def _differentiate(loss, logits, targets):

@@ -89,7 +89,6 @@ def run_in_parts(compute: Callable, n_rows: int, *inputs: Tensor | None) -> tupl
     Rows do not interact, so where memory runs out they go in parts of half as many; InputError if even one is too much.
     An input that is None is passed on as it is.
     """
-    n_rows = min(n_rows, len(inputs[0]))
     while True:
         try:
             parts = [slice(start, start + n_rows) for start in range(0, len(inputs[0]), n_rows)]
@@ -97,7 +96,7 @@ def run_in_parts(compute: Callable, n_rows: int, *inputs: Tensor | None) -> tupl
         except RuntimeError as error:
             if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
                 raise
-            if n_rows == 1:
+            if min(n_rows, len(inputs[0])) == 1:
                 raise InputError("one text does not fit in memory; use shorter lengths or a smaller model") from None
-        n_rows //= 2  # out here, where the error holds the failed step's tensors no longer
+        n_rows = min(n_rows, len(inputs[0])) // 2  # out here, where the error holds the failed step's tensors no longer
         torch.cuda.empty_cache()  # what is too little for this process may be enough for another on the same GPU

@@ -43,6 +43,10 @@ class Free(Parametrisation):
     scale: float = 1.0
     uniform: float = 0.0
 
+    def __post_init__(self):
+        if self.uniform < 0 or (self.uniform and self.scale != 1):
+            raise ValueError("uniform is at least 0, and takes no scale")
+
     def start(self, shape: tuple[int, int], std: float, generator: torch.Generator) -> dict[str, Tensor]:
         """Return normal vectors of deviation ``scale * std``, or uniform ones."""
         if self.uniform > 0:

@@ -118,14 +118,25 @@ def start_row(lm: FrozenLM, protocol: Protocol, case: Case, recipe: Recipe, leng
 
 def append(rows: Rows, new: list[Rows]) -> Rows:
     """Return ``rows`` with new ones below; ``rows`` may be empty."""
+    if not new:
+        return rows
     parts = [rows, *new] if rows else new
-    return {name: _stack([part[name] for part in parts]) for name in parts[0]} if new else rows
+    return {name: _stack([part[name] for part in parts], name.startswith("goal.")) for name in parts[0]}
 
 
-def _stack(parts):
-    # What is kept for each target is as wide as the longest text.
-    width = max(part.shape[-1] for part in parts)
-    return torch.cat([part if part.dim() == 1 else functional.pad(part, (0, width - part.shape[-1])) for part in parts])
+def _stack(parts, of_targets):
+    # What a goal keeps for each target is as wide as the longest text.
+    if of_targets and parts[0].dim() > 1:
+        width = max(part.shape[1] for part in parts)
+        parts = [functional.pad(part, (0, width - part.shape[1])) for part in parts]
+    return torch.cat(parts)
+
+
+def keep_still(rows: Rows, before: Rows, active: Bool[Tensor, " row"]) -> None:
+    """Give rows that had ended before a step what they had: what is trained, and the states of mover and goal."""
+    for name in rows:
+        if name.startswith(("param.", "mover.", "goal.")):
+            rows[name] = torch.where(_as_wide(active, rows[name]), rows[name], before[name])
 
 
 def select(rows: Rows, chosen: Bool[Tensor, " row"]) -> Rows:
@@ -159,7 +170,8 @@ def record(rows: Rows, now: Rows, vectors: Tensor, recipe: Recipe) -> None:
     for name, value in keep.items() if n_active is None else (keep | {"n_active": n_active}).items():
         rows[f"best_{name}"] = torch.where(_as_wide(better, value), value, rows[f"best_{name}"])
     rows["best_step"] = torch.where(more, rows["n_steps"], rows["best_step"])
-    rows["min_ce"] = torch.where(active, torch.fmin(rows["min_ce"], now["ce_nats"]), rows["min_ce"])
+    whole = active if n_active is None else active & (n_active == rows["n_targets"])
+    rows["min_ce"] = torch.where(whole, torch.fmin(rows["min_ce"], now["ce_nats"]), rows["min_ce"])
     done, advanced = goal.advance(state, active & goal.reached(now), now | {"n_steps": rows["n_steps"]})
     rows |= name_part_of("goal", advanced)
     patience = goal.patience_steps or recipe.settings.max_steps

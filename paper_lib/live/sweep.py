@@ -74,6 +74,11 @@ def run_cases(
         yield from _run_group(sweep, lm, group, on_step, save_every_seconds)
 
 
+def _count_tokens(now, n_tokens):
+    # Of a step, without padding; a finder of one's own may not say what nobody asked for.
+    return len(now["loss"]) * n_tokens - int(now.get("n_unasked", torch.zeros(1)).sum())
+
+
 def _make_runnable(case):
     return Case(case.key, torch.tensor(case.sample.ids), case.config.n_mem, case.state, case.start)
 
@@ -91,7 +96,7 @@ def _run_group(sweep, lm, group, on_step, save_every_seconds) -> Iterator[tuple[
         batch_size=sweep.batch_size,
         check_every=1 if lm.device.type == "cpu" else STEPS_BETWEEN_CHECKS,
         save_every_seconds=save_every_seconds,
-        on_step=lambda now: on_step(int((n_tokens - now["n_unasked"]).sum())),
+        on_step=lambda now: on_step(_count_tokens(now, n_tokens)),
     )
     for batch in batches:
         if isinstance(batch[0], Unfinished):

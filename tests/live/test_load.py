@@ -394,13 +394,6 @@ print(before[:2], precision, torch.backends.cudnn.conv.fp32_precision)
 # --- the same weights again ----------------------------------------------------------------------------------------
 
 
-def test_autocast_on_a_cpu_leaves_the_fused_attention_and_what_it_computes(folder):
-    plain, autocast = load_lm(str(folder)), load_lm(str(folder), autocast="bfloat16")
-    assert [lm.model.config._attn_implementation for lm in (plain, autocast)] == ["sdpa", "eager"]
-    inputs = Inputs(torch.randn(2, 5, plain.d_embed), torch.arange(5))
-    torch.testing.assert_close(autocast.without_autocast().logits(inputs), plain.logits(inputs))
-
-
 def test_other_weights_have_another_fingerprint(folder, tmp_path):
     other = save_tiny_model(tmp_path / "other", intermediate_size=32)
     same = shutil.copytree(folder, tmp_path / "same")

@@ -12,7 +12,7 @@ from tiny import CONFIGS, make_lm, random_ids, start_vectors
 from paper_lib.config import Optimiser
 from paper_lib.errors import InputError
 from paper_lib.live.goals import GOALS, SAFE_MARGIN, Goal, Growing, find_goal
-from paper_lib.live.lm import FrozenLM, Inputs, prepare_lm
+from paper_lib.live.lm import FUSED_FROM, FrozenLM, Inputs, prepare_lm
 from paper_lib.live.loop import optimise
 from paper_lib.live.measure import fill_batch, measure
 from paper_lib.live.movers import MOVERS
@@ -307,6 +307,19 @@ def test_autocast_lowers_the_precision_of_the_steps_and_not_of_the_ladder():
     assert climb_ladder(lm, protocol, vectors[None], case.ids[None]) == climb_ladder(
         full, protocol, vectors[None], case.ids[None]
     )
+
+
+def test_short_texts_under_autocast_on_a_cpu_do_without_the_fused_attention():
+    full, seen = make_lm("llama", torch.float32), []
+    lm = dataclasses.replace(full, autocast=torch.bfloat16)
+    config = lm.model.config
+    lm.model.register_forward_pre_hook(lambda module, args: seen.append(config._attn_implementation))
+    lm.model.base_model.register_forward_pre_hook(lambda module, args: seen.append(config._attn_implementation))
+    for model, n in ((lm, 8), (lm, FUSED_FROM), (full, 8)):
+        inputs = Inputs(torch.randn(1, n, lm.d_embed), torch.arange(n))
+        model.score(inputs, torch.zeros(1, n, dtype=torch.long))
+    assert seen == ["eager", "sdpa", "sdpa"]
+    assert config._attn_implementation == "sdpa"  # as before
 
 
 def test_what_autocast_alone_solves_goes_on_under_the_strict_rule():

@@ -33,6 +33,8 @@ class AdamW(Mover):
             raise ValueError(f"schedule {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
         if self.warmup < 0 or not 0 <= self.floor <= 1:
             raise ValueError("warmup is at least 0, floor between 0 and 1")
+        if self.floor and self.schedule == "constant":
+            raise ValueError("a floor needs schedule='cosine'")
 
     @property
     def counts_on_budget(self) -> bool:
