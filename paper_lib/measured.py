@@ -58,15 +58,15 @@ def load_arms(sweep: str, data: Path = DATA) -> pd.DataFrame:
 
 
 def load_tried(data: Path = DATA) -> pd.DataFrame:
-    """Return the texts that were tried with one vector, the authors' books and all of ours that are no random words.
+    """Return the texts that were tried, the authors' books and all of ours that are no random words.
 
-    Columns, beside those of cases: ``fits``, by which ``criterion``, and ``model``, which here tells apart what was
-    measured under another protocol or with other settings (see ``load_cases``).
+    Columns, beside those of cases: ``fits``, by which ``criterion``; ``model``, which here tells apart what was
+    measured under another protocol or with other settings (see ``load_cases``); ``cluster_id``, the text where nobody
+    knows the book.
     """
     published, measured = load_points(), load_cases(data)
-    published = published[(published["source"] == "pg19") & (published["n_mem"] == 1)]
-    measured = measured[(measured["source"] != "random") & (measured["n_mem"] == 1)]
-    published = published.assign(fits=published["solved"], criterion="accuracy of .99")
+    published, measured = published[published["source"] == "pg19"], measured[measured["source"] != "random"]
+    published = published.assign(fits=published["solved"], criterion="accuracy of .99", cluster_id=published["text_id"])
     label = measured["name"] + ", " + measured["protocol"] if len(measured) else []
     measured = measured.assign(fits=measured["exact"], criterion="exact", model=label)
     return pd.concat([published, measured], ignore_index=True).astype({"fits": bool})

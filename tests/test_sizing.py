@@ -24,7 +24,7 @@ def draw(n_texts=400, seed=0, knees=KNEES):
             chance = 1 / (1 + (nats / knee) ** (1 / SPREAD))
             rows.append((model, f"text {text}", nats, round(nats / 3), generate.random() < chance))
     frame = pd.DataFrame(rows, columns=["model", "text_id", "ce_lm_nats", "length", "fits"])
-    return frame.assign(origin="measured")
+    return frame.assign(origin="measured", n_mem=1, cluster_id=frame["text_id"])
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,22 @@ def test_chances_fall_with_the_size_and_rise_with_vectors(size, n_mem):
     assert needed == 1 or curve.chance(size, "small", needed - 1) < sizing.SURE
 
 
+def test_knees_rise_with_vectors_as_they_did_where_several_were_tried(cases):
+    eight = draw(seed=3, knees={model: knee * 8**0.7 for model, knee in KNEES.items()}).assign(n_mem=8)
+    found = sizing.fit_sizing(pd.concat([cases, eight]))
+    assert found.growth == pytest.approx(0.7, abs=0.03)
+    assert found.knees == pytest.approx(KNEES, rel=0.05)
+    assert sizing.fit_sizing(cases).growth == 1
+    needed = found.count_vectors(300.0, "small")
+    assert found.chance(300.0, "small", needed) >= sizing.SURE > found.chance(300.0, "small", needed - 1)
+
+
+def test_outcomes_that_a_size_does_not_order_leave_the_fit_within_its_bounds():
+    apart = pd.DataFrame({"model": "m", "n_mem": 1, "ce_lm_nats": [10.0, 20.0], "fits": [True, False]})
+    assert sizing.SPREADS[0] <= sizing.fit_sizing(apart).spread < 0.03
+    assert sizing.fit_sizing(apart.assign(fits=[False, True])).spread == pytest.approx(sizing.SPREADS[1])
+
+
 def test_held_out_chances_are_as_often_right_as_they_say(cases):
     predicted = sizing.predict_held_out(cases, seed=1)
     assert len(predicted) == len(cases) / 2
@@ -91,5 +107,7 @@ def test_models_without_a_knee_are_named(cases):
     assert set(sizing.fit_sizing(alike).knees) == {"small"}
     with pytest.raises(InputError, match="no model has both"):
         sizing.fit_sizing(cases.assign(fits=True))
+    with pytest.raises(InputError, match="chance 1: give one between 0 and 1"):
+        sizing.Sizing(KNEES, SPREAD).count_vectors(10, "small", 1)
     with pytest.raises(InputError, match="model with a measured capacity.*small"):
         sizing.Sizing(KNEES, SPREAD).chance(10, "smal")

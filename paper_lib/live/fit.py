@@ -22,7 +22,8 @@ class Fit:
     """What ``fit`` found: the size of the text, and the chance (0 to 1) that it fits into one vector.
 
     ``knee_nats`` is the cross-entropy at which half of the texts fit, ``n_vectors`` the fewest that give a chance of
-    .9, ``criterion`` what was asked of the texts that the knee was fitted on, under which ``protocol``.
+    .9 (knees rise with vectors as they did where several were tried), ``criterion`` what was asked of the texts that
+    the knee was fitted on, under which ``protocol``; ``measured`` names the runs.
     """
 
     n_tokens: int
@@ -32,11 +33,12 @@ class Fit:
     n_vectors: int
     criterion: str
     protocol: str
+    measured: str
 
     def __str__(self):
         return (
             f"{self.n_tokens} tokens, {self.nats:.0f} nats; half of the texts of {self.knee_nats:.0f} nats fit into "
-            f"one vector ({self.criterion}, {self.protocol})\nchance that this one does: {self.chance:.2f}; "
+            f"one vector ({self.measured}; {self.criterion})\nchance that this one does: {self.chance:.2f}; "
             f"vectors for a chance of {SURE:g}: {self.n_vectors}"
         )
 
@@ -55,7 +57,11 @@ def fit(text: str, *, model: str | FrozenLM | None = None, protocol: str = AUTO,
     name = model if isinstance(model, str) else model.model.name_or_path
     tried = load_tried()
     sizing, there = fit_sizing(tried), _choose(tried, lm, name, protocol)
-    best = max(there["model"].unique(), key=lambda label: sizing.knees.get(label, 0.0))
+    labels = [label for label in there["model"].unique() if label in sizing.knees]
+    if not labels:
+        every = "every text" if there["fits"].all() else "no text"
+        raise InputError(f"{every} that was tried with {name} fits, so the limit is unknown; run other lengths")
+    best = max(labels, key=sizing.knees.get)
     there = there[there["model"] == best].iloc[0]
     rule = find_protocol(there["protocol"])
     sample = tokenize(Text("text", "text", text), lm.tokenizer, None, special_tokens=rule.special_tokens)
@@ -70,6 +76,7 @@ def fit(text: str, *, model: str | FrozenLM | None = None, protocol: str = AUTO,
         n_vectors=sizing.count_vectors(nats, best),
         criterion=there["criterion"],
         protocol=rule.name,
+        measured=best,
     )
 
 

@@ -121,7 +121,7 @@ class Growing(Goal):
         lost = ~reached & (n_in_stage >= self.stage_steps)
         low, high = torch.where(reached, stage, state["reached"]), torch.where(lost, stage, state["missed"])
         grown = torch.minimum(2 * stage if self.doubling else stage + self.stage_tokens, whole)
-        between = (low + high) // 2
+        between = ((low + high) // 2).clamp(min=1)
         following = torch.where(high > whole, grown, between) if self.doubling else grown
         places = torch.arange(state["passed_step"].shape[1], device=stage.device)
         passed = reached.unsqueeze(1) & (places == stage.unsqueeze(1) - 1)

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from paper_lib.analyses import entropy_cutoff
+from paper_lib.errors import InputError
+from paper_lib.stats import Interval
 from paper_lib.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
 
 
@@ -156,8 +158,7 @@ def test_the_abstracts_claims_count_models():
         "brier_low": -0.1,
         "brier_high": 0.2,
     }
-    own = {"source": "own", "length": 64, "nats": 9.0, "exact": 1.0, "exact_low": 1.0, "exact_high": 1.0}
-    rows = entropy_cutoff.judge(test, plateau, labels, pd.DataFrame([lower]), pd.DataFrame([own]))
+    rows = entropy_cutoff.judge(test, plateau, labels, pd.DataFrame([lower]), (64, Interval(0.5, 0.2, 0.8)))
     assert [row["verdict"] for row in rows] == [SUPPORTED, UNDECIDED, CONTRADICTED, UNDECIDED, SUPPORTED]
     assert rows[1]["detail"] == "supported: A; contradicted: B; undecided: C"
 
@@ -174,3 +175,13 @@ def test_sources_are_compared_length_by_length():
     assert table["nats"].tolist() == [6, 40]
     assert table["exact"].tolist() == [1, 0.5]
     assert table["evaluations"].tolist() == [15, 90]
+
+
+def test_own_texts_and_books_are_compared_at_the_longest_length_of_both():
+    rows = [("own", 8, True), ("own", 16, True), ("own", 32, False), ("pg19", 8, True), ("pg19", 16, False)]
+    cases = pd.DataFrame(rows, columns=["source", "length", "exact"])
+    cases = pd.concat([cases.assign(cluster_id=cases["source"] + str(number)) for number in range(6)])
+    length, difference = entropy_cutoff.compare_own(cases, n_resamples=50, seed=0)
+    assert (length, difference.value, difference.low, difference.high) == (16, 1, 1, 1)
+    with pytest.raises(InputError, match="not run at the same length"):
+        entropy_cutoff.compare_own(cases[cases["source"] == "own"], n_resamples=50, seed=0)

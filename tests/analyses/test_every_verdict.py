@@ -16,6 +16,7 @@ from paper_lib.analyses import (
     text_sources,
 )
 from paper_lib.paths import FIGURES
+from paper_lib.stats import Interval
 from paper_lib.verdicts import CONTRADICTED, SUPPORTED, VERDICTS
 
 
@@ -36,13 +37,15 @@ def judge_decoding_capacity(change):
 def judge_entropy_cutoff(change):
     test, plateau, fits = table("entropy_test"), table("plateau"), published.load_fits()
     on_books = test[(test["origin"] == "published") & (test["source"] == "pg19")].reset_index()
-    brier, sources = table("sizing"), table("own_texts")
+    brier, shift = table("sizing"), -1.5 if change else 0.0
+    here = measured.load_cases().query("name == 'smollm2-135m' and protocol == 'anchored' and source != 'random'")
+    length, own = entropy_cutoff.compare_own(here, n_resamples=200, seed=0)
     if change:
         on_books["predicts"] = CONTRADICTED
         plateau["verdict"], fits["b_nats_label"] = SUPPORTED, fits["b_nats_label"] + 1
-        for frame, name in ((brier, "brier"), (sources, "exact")):
-            frame[[name, f"{name}_low", f"{name}_high"]] -= 0.9
-    return entropy_cutoff.judge(on_books, plateau, fits, brier, sources)
+        brier[["brier", "brier_low", "brier_high"]] -= 0.9
+    own = Interval(own.value + shift, own.low + shift, own.high + shift)
+    return entropy_cutoff.judge(on_books, plateau, fits, brier, (length, own))
 
 
 def judge_scaling_vectors(change):

@@ -384,6 +384,9 @@ def test_looking_less_often_changes_nothing():
             assert getattr(seldom[key], name) == getattr(result, name)
         assert seldom[key].measured["n_correct_mem"] == result.measured["n_correct_mem"]
         assert seldom[key].measured["ce_mem_min_nats"] == pytest.approx(result.measured["ce_mem_min_nats"])
+        for name, values in (result.state or {}).items():  # from which the case goes on when it is given more
+            if name != "seconds":
+                torch.testing.assert_close(seldom[key].state[name], values, atol=1e-9, rtol=0)
 
 
 @pytest.mark.slow
@@ -575,6 +578,48 @@ def test_horizons_in_a_batch_are_those_of_runs_of_their_own(mover):
         result = together[case.key]
         assert (result.n_active, result.n_steps, result.measured) == (alone.n_active, alone.n_steps, alone.measured)
         torch.testing.assert_close(result.vectors, alone.vectors, atol=1e-8, rtol=0)
+
+
+def test_a_stage_that_nothing_reaches_ends_at_one_target_however_seldom_one_looks():
+    lm, protocol = make_lm("llama"), find_protocol("strict")
+    goal = Growing(math.inf, stage_tokens=4, stage_steps=3, doubling=True)
+    for check_every in (1, 10):
+        recipe = Recipe(goal, Optimiser(max_steps=40))
+        for result in flatten(optimise(lm, protocol, cases(2, 8), recipe, check_every=check_every)):
+            assert (result.ended, result.n_steps) == ("patience", 9)  # 4, 2 and 1 targets
+
+
+def test_the_least_nats_of_a_grown_text_are_those_of_all_its_targets():
+    lm, protocol, seen = make_lm("llama"), find_protocol("strict"), []
+    recipe = Recipe(Growing(-math.inf, stage_tokens=2), Optimiser(lr=0.3, max_steps=400))
+    watch = lambda now: seen.append(now["ce_nats"].item()) if not now["n_unasked"].any() else None  # noqa: E731
+    [[result]] = optimise(lm, protocol, cases(1, 6, n_mem=6), recipe, on_step=watch)
+    assert result.ended == "reached"
+    assert result.measured["ce_mem_min_nats"] == min(seen)
+
+
+def test_a_batch_is_as_large_as_the_texts_that_are_in_it_allow():
+    lm, seen = make_lm("llama"), []
+    some = [Case(f"{n}-{i}", ids) for n, count in ((4, 40), (50, 3)) for i, ids in enumerate(random_ids(count, n))]
+    list(optimise(
+        lm, find_protocol("strict"), some, Recipe(NEVER, Optimiser(max_steps=2)),
+        on_step=lambda now: seen.append((len(now["loss"]), 50 - int(now["n_unasked"].min()))),
+    ))  # fmt: skip
+    assert seen[0] == (min(40, fill_batch(lm.device, 4)), 4)
+    assert all(n_rows <= fill_batch(lm.device, width) for n_rows, width in seen)
+
+
+def test_what_is_measured_again_without_autocast_also_goes_in_parts_that_fit():
+    class Small(FrozenLM):
+        def score(self, inputs, targets, loss):
+            if len(targets) > 2 and not self.autocast:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            scores = super().score(inputs, targets, loss)
+            return scores._replace(hit=scores.hit | True, lead=scores.lead.abs() + 1)
+
+    lm = Small(**(make_lm("llama", torch.float32).__dict__ | {"autocast": torch.bfloat16}))
+    finished = flatten(optimise(lm, find_protocol("strict"), cases(6, 4), Recipe(find_goal("strict"), Optimiser())))
+    assert {result.ended for result in finished} == {"reached"}
 
 
 def test_only_what_counts_goes_through_the_model():

@@ -20,6 +20,15 @@ def naive(hidden, weight, bias, targets):
     return -log_p[rows, targets], logits.argmax(-1) == targets, logits[rows, targets] - best_other.amax(-1)
 
 
+def test_a_target_that_does_not_count_has_no_slope_even_where_its_loss_overflows():
+    hidden = torch.tensor([[1.0, 2.0], [torch.inf, 1.0]], requires_grad=True)
+    scores = loss.score_hidden(hidden, torch.tensor([[1.0, 0.0], [-1.0, 1.0]]), None, torch.tensor([0, 1]))
+    assert not scores.loss[1].isfinite()
+    (slope,) = torch.autograd.grad(torch.where(torch.tensor([True, False]), scores.loss, 0).sum(), hidden)
+    assert slope[0].isfinite().all()
+    assert slope[1].tolist() == [0, 0]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(1, 30), vocab=st.integers(2, 50), d=st.integers(1, 8), with_bias=st.booleans(),

@@ -11,6 +11,7 @@ from tiny import make_lm, random_ids
 from transformers import get_cosine_with_min_lr_schedule_with_warmup
 
 from paper_lib.config import Optimiser
+from paper_lib.errors import InputError
 from paper_lib.live.goals import GOALS
 from paper_lib.live.loop import optimise
 from paper_lib.live.movers import LBFGS, AdamW
@@ -120,8 +121,9 @@ def test_a_learning_rate_that_rises_and_falls_to_a_floor_is_that_of_transformers
         assert later[0]["v"].item() == pytest.approx(expected * plain[0]["v"].item(), abs=1e-12)
         theirs.step()
         schedule.step()
-    with pytest.raises(ValueError, match="floor between 0 and 1"):
-        AdamW(floor=2.0)
+    for wrong, says in (({"floor": 2.0}, "floor between 0 and 1"), ({"floor": 0.1}, "a floor needs schedule='cosine'")):
+        with pytest.raises(ValueError, match=says):
+            AdamW(**wrong)
 
 
 def test_a_uniform_start_is_small_and_positive():
@@ -130,6 +132,9 @@ def test_a_uniform_start_is_small_and_positive():
     assert start.min() >= 0
     assert start.max() <= 0.02
     assert start.mean().item() == pytest.approx(0.01, abs=0.001)
+    for wrong in ("free(uniform=-0.02)", "free(uniform=0.02, scale=3.0)"):
+        with pytest.raises(InputError, match="uniform is at least 0, and takes no scale"):
+            find_part("parametrisation", wrong, PARAMETRISATIONS)
 
 
 def test_normalised_moves_turn_with_the_coordinates():
