@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,20 +136,26 @@ class FrozenLM:
 
     @torch.no_grad()
     def greedy(
-        self, inputs: Float[Tensor, "case pos d_embed"], n_tokens: int, *, cached: bool
+        self,
+        inputs: Float[Tensor, "case pos d_embed"],
+        n_tokens: int,
+        *,
+        cached: bool,
+        before: Callable[[], dict[str, Any]] = dict,
     ) -> Int[Tensor, "case n_tokens"]:
         """Return ``n_tokens`` freely decoded tokens after ``inputs``, with the cache (if the model has one) or without.
 
-        Not by ``generate``, which cannot begin with vectors for many models.
+        ``before`` makes the options of a forward pass that begins with ``inputs``, such as a cache of what lies before
+        them. Not by ``generate``, which cannot begin with vectors for many models.
         """
-        said, past = [], {}
+        said, past = [], before()
         for _ in range(n_tokens):
             with self._computing():  # of a copy, since CTRL scales what it is given in place
                 output = self.model(inputs_embeds=inputs.clone(), logits_to_keep=1, use_cache=cached, **past)
             said.append(output.logits[:, -1:].argmax(dim=-1))
-            past = {name: output[name] for name in CACHES if output.get(name) is not None}
+            kept = {name: output[name] for name in CACHES if cached and output.get(name) is not None}
             token = self.embed(said[-1])
-            inputs = token if past else torch.cat([inputs, token], dim=1)
+            inputs, past = (token, kept) if kept else (torch.cat([inputs, token], dim=1), before())
         return torch.cat(said, dim=1)
 
 

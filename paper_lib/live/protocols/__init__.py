@@ -4,6 +4,7 @@ import dataclasses
 
 from ..parts import find_part, name_part
 from .base import Protocol
+from .kv_prefix import KVPrefix
 from .one_step import OneStep
 from .prefix import Prefix
 
@@ -12,6 +13,7 @@ PROTOCOLS = {
     "strict": Prefix("strict", n_given=0, needs_start=True, special_tokens=False),
     "anchored": Prefix("anchored", n_given=0, needs_start=True, special_tokens=False, n_before=1),
     "one_step": OneStep("one_step", n_given=0, needs_start=True, special_tokens=False),
+    "kv_prefix": KVPrefix("kv_prefix", n_given=0, needs_start=True, special_tokens=False),
 }
 
 
@@ -21,4 +23,4 @@ def find_protocol(name: str) -> Protocol:
     return dataclasses.replace(protocol, name=name_part("protocol", name, PROTOCOLS))
 
 
-__all__ = ["PROTOCOLS", "OneStep", "Prefix", "Protocol", "find_protocol"]
+__all__ = ["PROTOCOLS", "KVPrefix", "OneStep", "Prefix", "Protocol", "find_protocol"]

@@ -1,0 +1,77 @@
+"""Trained keys and values: those of real tokens do what the tokens do, on every transformer of the tests."""
+
+import dataclasses
+
+import pytest
+import torch
+from tiny import CONFIGS, make_lm, random_ids, save_tiny_model
+
+import paper_lib
+from paper_lib.errors import InputError
+from paper_lib.live.lm import Inputs
+from paper_lib.live.measure import measure
+from paper_lib.live.protocols import find_protocol
+
+pytestmark = pytest.mark.slow
+
+TRANSFORMERS = [name for name in CONFIGS if name != "mamba"]
+PROTOCOL = find_protocol("kv_prefix")
+
+
+def vectors_of(lm, tokens):
+    """Return the keys and values of real tokens as the protocol has them: by kind, layer, position; heads in a row."""
+    with torch.no_grad():
+        layers = lm.model(inputs_embeds=lm.embed(tokens), use_cache=True).past_key_values.layers
+    kinds = [torch.stack([getattr(layer, kind) for layer in layers], dim=1) for kind in ("keys", "values")]
+    split = torch.stack(kinds, dim=1).transpose(3, 4)  # case, kind, layer, position, head, width
+    return split.flatten(4).flatten(1, 3)
+
+
+@pytest.mark.parametrize("architecture", TRANSFORMERS)
+def test_keys_and_values_of_real_tokens_do_what_the_tokens_do(architecture):
+    lm, before, text = make_lm(architecture), random_ids(2, 3, 7), random_ids(2, 6)
+    vectors = vectors_of(lm, before)
+    assert vectors.shape[1:] == PROTOCOL.vector_shape(lm, 3)
+    start = torch.full((2, 1), lm.start_id)
+    whole = lm.embed(torch.cat([before, start, text[:, :-1]], dim=1))
+    logits = lm.logits(Inputs(whole, torch.arange(3, 9)))
+    nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), text.flatten(), reduction="none")
+    torch.testing.assert_close(measure(lm, PROTOCOL, vectors, text)["ce_nats"], nats.view(2, 6).sum(dim=1))
+    said = lm.greedy(lm.embed(torch.cat([before, start], dim=1)), 6, cached=False)
+    for how in PROTOCOL.decodings:
+        assert torch.equal(PROTOCOL.decode(lm, vectors, text[:, :0], 6, how=how), said)
+
+
+def test_nothing_that_was_said_stays_in_what_is_trained():
+    lm, text = make_lm("llama"), random_ids(2, 6)
+    vectors = vectors_of(lm, random_ids(2, 3, 7))
+    once = PROTOCOL.decode(lm, vectors, text[:, :0], 6, how="cached")
+    assert torch.equal(PROTOCOL.decode(lm, vectors, text[:, :0], 6, how="cached"), once)
+
+
+def test_a_text_is_found_and_comes_back_from_its_file(tmp_path):
+    model = save_tiny_model(tmp_path / "model")
+    settings = {"protocol": "kv_prefix", "recipe": "published", "lr": 0.1, "max_evaluations": 300}
+    memory = paper_lib.cram("hi", model=str(model), storage="float32", **settings)
+    assert memory.exact
+    assert memory.record["vector_bytes"] == memory.vectors.size * 4
+    assert paper_lib.decode(memory.save(tmp_path / "kv.safetensors")) == "hi"
+
+
+def test_it_runs_under_autocast():
+    full = make_lm("llama", torch.float32)
+    lm, text = dataclasses.replace(full, autocast=torch.bfloat16), random_ids(2, 6)
+    vectors = vectors_of(full, random_ids(2, 3, 7)).float().requires_grad_()
+    measured = measure(lm, PROTOCOL, vectors, text)
+    (slope,) = torch.autograd.grad(measured["loss"].sum(), vectors)
+    assert slope.abs().sum() > 0
+    assert measured["ce_nats"].tolist() == pytest.approx(
+        measure(full, PROTOCOL, vectors, text)["ce_nats"].tolist(), rel=0.05
+    )
+
+
+def test_what_cannot_be_is_told_in_one_line():
+    with pytest.raises(InputError, match="needs keys and values.*MambaForCausalLM has none; choose another model"):
+        PROTOCOL.check(make_lm("mamba"), 8, 1)
+    with pytest.raises(InputError, match="length 60 behind 8 positions exceeds .* use lengths up to 55"):
+        PROTOCOL.check(make_lm("llama"), 60, 8)
