@@ -26,7 +26,8 @@ def weighted_censored_mean(lower, upper):
     """Return the bootstrap statistic: the mean of a Weibull distribution, by maximum likelihood over binned points.
 
     ``lower`` and ``upper`` (point,) are the ends of each point's bin. The maximum is taken on a grid of shapes and
-    scales, the same for all resamples, 2 % apart for a hundredfold range of lengths.
+    scales, the same for all resamples, 2 % apart for a hundredfold range of lengths. NaN where every point lies beyond
+    the longest length: nothing bounds it.
     """
     lower, upper = np.asarray(lower, float), np.asarray(upper, float)
     ends = np.unique(np.stack([lower, upper], axis=1), axis=0)
@@ -38,6 +39,7 @@ def weighted_censored_mean(lower, upper):
     means = stats.weibull_min(SHAPES[:, None], scale=scales[None, :]).mean().ravel()
 
     def mean(weights):
-        return means[np.argmax((weights @ member) @ log_share.T, axis=1)]
+        found = means[np.argmax((weights @ member) @ log_share.T, axis=1)]
+        return np.where(weights @ np.isfinite(upper) > 0, found, np.nan)
 
     return mean

@@ -41,3 +41,9 @@ def test_a_weight_counts_its_text_that_often():
     weighted = weighted_censored_mean(lower, upper)(np.array([[2.0, 1, 0, 3]]))[0]
     again = [0, 0, 1, 3, 3, 3]
     assert weighted == pytest.approx(estimate(lower[again], upper[again]), rel=0.03)
+
+
+def test_texts_that_all_lie_beyond_the_longest_length_have_no_mean():
+    lower, upper = find_bins([12, 12, 8], [4, 8, 12])
+    statistic = weighted_censored_mean(lower, upper)
+    assert np.isnan(statistic(np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]))).tolist() == [True, False]

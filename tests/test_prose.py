@@ -11,7 +11,7 @@ import re
 import pandas as pd
 import pytest
 
-from paper_lib import measured, published
+from paper_lib import published
 from paper_lib.analyses.anchor import ORDERS
 from paper_lib.paths import FIGURES, NOTEBOOKS, ROOT
 from paper_lib.verdicts import VERDICTS
@@ -249,8 +249,8 @@ STATEMENTS = [
     ),
     (
         "11",
-        "nine of ten searches for texts of 32 tokens end exact within {:.0f} evaluations; the published optimiser, after "
-        "{}, has none of {} texts, AdamW at its best rate, after {}, {} of {} with the start token in front",
+        "nine of ten searches for texts of 32 tokens end exact within {:.0f} evaluations; the published optimiser, "
+        "after {}, has none of {} texts, AdamW at its best rate, after {}, {} of {} with the start token in front",
         lambda: (
             [
                 on_real(0),
@@ -317,6 +317,17 @@ STATEMENTS = [
         "{:.1f} times the tokens of the published optimiser after 400 evaluations, {:.0f} times sooner",
         lambda: [recipe(PUBLISHED, "tokens")["ratio"], recipe(PUBLISHED, "evaluations")["ratio"]],
     ),
+    # 07
+    (
+        "07",
+        "With the start token in front of it one vector holds {:.1f} times the tokens that it holds at position 0",
+        lambda: table("exchange_rates").set_index("to").loc["anchored", "tokens_ratio"],
+    ),
+    (
+        "README.md",
+        "with the start token in front one vector holds {:.1f} times the tokens",
+        lambda: table("exchange_rates").set_index("to").loc["anchored", "tokens_ratio"],
+    ),
     # 01
     ("01", "Llama-3.1-8B carries {:,.0f} tokens", lambda: one_vector()["decoding_capacity_tokens"]["Llama-3.1-8B"]),
     (
@@ -340,8 +351,8 @@ STATEMENTS = [
     ("01", "{:.1f} are estimated", lambda: held("strict")["exact_tokens_estimate"]),
     (
         "01",
-        "returns at least {:.0f} tokens of a novel exactly, {:.0f} bytes of text from a vector of {:,}; at position 0 at "
-        "least {:.0f} (`strict`). Of random words it returns at least {:.0f} tokens",
+        "returns at least {:.0f} tokens of a novel exactly, {:.0f} bytes of text from a vector of {:,}; at position 0 "
+        "at least {:.0f} (`strict`). Of random words it returns at least {:.0f} tokens",
         lambda: [
             on_lm("anchored")["exact_tokens_mean"],
             on_lm("anchored")["exact_bytes_mean"],
@@ -352,8 +363,8 @@ STATEMENTS = [
     ),
     (
         "README.md",
-        "one vector of SmolLM2-135M returns at least {:.0f} tokens of a novel exactly, {:.0f} bytes of text in {:,} bytes "
-        "of vector, within 200 evaluations, with the start token in front, and at least {:.0f} at position 0",
+        "one vector of SmolLM2-135M returns at least {:.0f} tokens of a novel exactly, {:.0f} bytes of text in {:,} "
+        "bytes of vector, within 200 evaluations, with the start token in front, and at least {:.0f} at position 0",
         lambda: [
             on_lm("anchored")["exact_tokens_mean"],
             on_lm("anchored")["exact_bytes_mean"],
@@ -368,8 +379,8 @@ STATEMENTS = [
     ),
     (
         "02",
-        "texts of 128 tokens of its own cost {:.0f} nats, fewer than {} tokens of novels ({:.0f}), and {:.0f} of {} are "
-        "exact, half of them within {:.0f} evaluations",
+        "texts of 128 tokens of its own cost {:.0f} nats, fewer than {} tokens of novels ({:.0f}), and {:.0f} of {} "
+        "are exact, half of them within {:.0f} evaluations",
         lambda: [
             source_row("own", 128)["nats"],
             24,

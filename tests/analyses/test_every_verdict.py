@@ -10,6 +10,7 @@ from paper_lib.analyses import (
     capacity_utilisation,
     decoding_capacity,
     entropy_cutoff,
+    exactness,
     landscape,
     optimizer,
     scaling_vectors,
@@ -102,7 +103,16 @@ def judge_optimizer(change):
     return optimizer.judge(small, real, orders)
 
 
+def judge_exactness(change):
+    rates = table("exchange_rates")
+    if change:
+        for name in ("tokens_ratio", "tokens_ratio_low", "tokens_ratio_high"):
+            rates[name] = (0.5 * rates["factor"].eq("criterion")).where(rates["factor"].eq("criterion"), 1.0)
+    return exactness.judge(rates)
+
+
 JUDGES = {
+    "exactness": judge_exactness,
     "optimizer": judge_optimizer,
     "decoding_capacity": judge_decoding_capacity,
     "entropy_cutoff": judge_entropy_cutoff,
