@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import statistics
 import time
+import unittest.mock
 from collections.abc import Callable
 from typing import Annotated
 
@@ -17,6 +18,7 @@ import torch
 import typer
 from shapes import NAMES, make_lm, synchronize
 
+import paper_lib.live.lm
 from paper_lib.live.lm import FrozenLM, Inputs
 from paper_lib.live.loss import CROSS_ENTROPY
 from paper_lib.live.measure import fill_batch, score_targets
@@ -29,6 +31,12 @@ PROTOCOL = find_protocol("strict")
 def step(lm: FrozenLM, ids: torch.Tensor) -> None:
     """Forward and backward of all texts."""
     score_targets(lm, PROTOCOL, start(lm, len(ids)), ids).loss.sum().backward()
+
+
+def step_with_fused_attention(lm: FrozenLM, ids: torch.Tensor) -> None:
+    """Forward and backward with torch's fused attention, which short texts do without under autocast on a CPU."""
+    with unittest.mock.patch.object(paper_lib.live.lm, "FUSED_FROM", 0):
+        step(lm, ids)
 
 
 def step_with_half_of_the_head(lm: FrozenLM, ids: torch.Tensor) -> None:
@@ -66,8 +74,8 @@ def list_ideas(lm: FrozenLM) -> dict[str, tuple[Callable, FrozenLM]]:
         "fp32": (step, lm),
         "attention as plain products, fp32": (step, with_own_attention(lm)),
         "half of the head, fp32": (step_with_half_of_the_head, lm),
-        "products in bf16 (autocast)": (step, bf16),
-        "attention as plain products, autocast": (step, with_own_attention(bf16)),
+        "products in bf16 (autocast), fused attention": (step_with_fused_attention, bf16),
+        "the same, attention as plain products": (step, bf16),
         "half of the head, autocast": (step_with_half_of_the_head, bf16),
         "weights in bf16 too": (step, in_bf16),
     }

@@ -79,8 +79,8 @@ def _compare(before, after, column, *, n_resamples, seed):
     above, below = after[column].to_numpy(float), before[column].to_numpy(float)
 
     def ratio(weights):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (weights @ above) / (weights @ below)
+        held = weights @ below
+        return np.divide(weights @ above, held, out=np.full(held.shape, np.nan), where=held > 0)
 
     return bootstrap_clusters(before["cluster_id"], ratio, n_resamples=n_resamples, seed=seed)
 

@@ -1,7 +1,6 @@
 """Notebook 07's numbers from cases whose answers can be counted by hand."""
 
 import pandas as pd
-import pytest
 
 from paper_lib.analyses import exactness
 from paper_lib.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
