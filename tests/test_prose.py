@@ -374,7 +374,8 @@ STATEMENTS = [
     ),
     (
         "README.md",
-        "texts of 128 tokens that the model says itself, at {:.0f} nats each, came back after {:.0f} evaluations",
+        "texts of 128 tokens that the model says itself, at {:.0f} nats each, came back after a median of {:.0f} "
+        "evaluations",
         lambda: [source_row("own", 128)["nats"], source_row("own", 128)["evaluations"]],
     ),
     (

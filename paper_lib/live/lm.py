@@ -18,7 +18,8 @@ from transformers.utils.import_utils import is_mambapy_available
 from ..errors import InputError, first_sentence
 from .loss import CROSS_ENTROPY, Loss, Scores, score_hidden, score_logits
 
-FUSED_FROM = 256  # positions; below, torch's fused attention is slower in low precision on CPUs (benchmarks/ideas.py)
+# Positions; in short texts torch's fused attention is slower in low precision on CPUs (benchmarks/ideas.py).
+FUSED_FROM = 256
 CACHES = ("past_key_values", "cache_params")  # what models call what they keep of the tokens so far
 
 

@@ -150,7 +150,9 @@ def _decode_to_their_texts(records, vectors, load):
     right, groups = {}, defaultdict(list)
     for record in records:
         length = None if find_protocol(record["protocol"]).extends else _decoded_length(record)
-        groups[record["weights"], record["protocol"], vectors[record["key"]].shape, length].append(record)
+        groups[record["weights"], record["dtype"], record["protocol"], vectors[record["key"]].shape, length].append(
+            record
+        )
     for group in groups.values():
         lm = load_same(group[0], load)
         for some in (group[start : start + N_DECODED] for start in range(0, len(group), N_DECODED)):
