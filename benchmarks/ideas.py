@@ -59,6 +59,13 @@ def with_own_attention(lm: FrozenLM) -> FrozenLM:
     return dataclasses.replace(lm, model=model)
 
 
+def with_casts_in_each_pass(lm: FrozenLM) -> FrozenLM:
+    """Return the model as autocast alone would run it, its weights cast anew in each pass."""
+    lm = dataclasses.replace(lm)
+    lm.__dict__["_cast_weights"] = {}
+    return lm
+
+
 def compiled(lm: FrozenLM) -> FrozenLM:
     """Return a copy of the model whose layers torch compiles for inputs of any shape."""
     model = copy.deepcopy(lm.model)
@@ -76,6 +83,7 @@ def list_ideas(lm: FrozenLM) -> dict[str, tuple[Callable, FrozenLM]]:
         "half of the head, fp32": (step_with_half_of_the_head, lm),
         "products in bf16 (autocast), fused attention": (step_with_fused_attention, bf16),
         "the same, attention as plain products": (step, bf16),
+        "the same, weights cast in each pass": (step, with_casts_in_each_pass(bf16)),
         "half of the head, autocast": (step_with_half_of_the_head, bf16),
         "weights in bf16 too": (step, in_bf16),
     }
@@ -84,13 +92,14 @@ def list_ideas(lm: FrozenLM) -> dict[str, tuple[Callable, FrozenLM]]:
 def main(
     shape: Annotated[str, typer.Option(help=f"One of {', '.join(NAMES)}.")] = "smollm2-135m",
     length: Annotated[int, typer.Option(help="Tokens of a text.")] = 32,
+    n_texts: Annotated[int | None, typer.Option(help="Of a step; by default what keeps the device busy.")] = None,
     n_rounds: Annotated[int, typer.Option(help="How often each is measured.")] = 5,
     device: str = "cpu",
     compile: Annotated[bool, typer.Option(help="Also what torch.compile gives; its first step takes minutes.")] = False,
 ) -> None:
     """Print how many times faster than fp32 each idea is, and what its first step costs."""
     lm = make_lm(shape, device)
-    ids = torch.randint(3, lm.vocab_size, (fill_batch(lm.device, length), length), device=device)
+    ids = torch.randint(3, lm.vocab_size, (n_texts or fill_batch(lm.device, length), length), device=device)
     ideas, first, seconds = list_ideas(lm), {}, {}
     if compile:
         ideas["compiled, fp32"] = step, compiled(lm)

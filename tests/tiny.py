@@ -1,5 +1,7 @@
 """Tiny random models of every architecture that matters here, made in memory; nothing is downloaded."""
 
+import dataclasses
+
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -49,6 +51,11 @@ def make_lm(architecture: str, dtype: torch.dtype = torch.float64, seed: int = 0
     model = AutoModelForCausalLM.from_config(CONFIGS[architecture], dtype=dtype)
     spread_weights(model)
     return prepare_lm(model, fingerprint=f"tiny-{architecture}")
+
+
+def take_as(kind: type[FrozenLM], lm: FrozenLM, **changes) -> FrozenLM:
+    """Return the model as one of a subclass, with changes to its fields."""
+    return kind(**{field.name: getattr(lm, field.name) for field in dataclasses.fields(lm)} | changes)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -104,11 +105,12 @@ class FrozenLM:
         if self.plain_head:
             with self._computing(inputs.embeds.shape[1]):
                 output = self.model.base_model(inputs_embeds=inputs.embeds, use_cache=False, **inputs.options)
-            head = self.model.get_output_embeddings()
-            dtype = self.autocast or head.weight.dtype
-            bias = None if head.bias is None else head.bias.to(dtype)
+                head = self.model.get_output_embeddings()
+                weight, bias = head.weight, head.bias
+            dtype = self.autocast or weight.dtype
+            bias = None if bias is None else bias.to(dtype)
             hidden = output.last_hidden_state[:, inputs.positions].flatten(0, 1).to(dtype)
-            scores = score_hidden(hidden, head.weight.to(dtype), bias, targets.flatten(), loss)
+            scores = score_hidden(hidden, weight.to(dtype), bias, targets.flatten(), loss)
         else:
             logits = self.logits(inputs).flatten(0, 1)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -122,18 +124,37 @@ class FrozenLM:
         layers = [module for module in modules if isinstance(module, GradientCheckpointingLayer)]
         attention, on_cpu = self.model.config._attn_implementation, self.device.type == "cpu"
         plain = self.autocast is not None and on_cpu and n_positions < FUSED_FROM and not layers
+        own = [(module, dict(module._parameters)) for module in self._cast_weights]
         for layer in layers:
             layer.training = True
         try:
+            for module, cast in self._cast_weights.items():
+                module._parameters.update(cast)
             if plain:
                 self.model.set_attn_implementation("eager")
             with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
                 yield
         finally:
+            for module, weights in own:
+                module._parameters.update(weights)
             if plain:
                 self.model.set_attn_implementation(attention)
             for layer in layers:
                 layer.training = False
+
+    @functools.cached_property
+    def _cast_weights(self) -> dict[torch.nn.Linear, dict[str, Tensor | None]]:
+        # Autocast would cast them anew in each pass, which on a CPU takes longer than a few tokens do
+        # (benchmarks/ideas.py). Not where memory is short: on a GPU, and under checkpointing.
+        if self.autocast is None or self.device.type != "cpu" or self.checkpointing:
+            return {}
+        layers = [module for module in self.model.modules() if isinstance(module, torch.nn.Linear)]
+        return {
+            layer: {
+                name: None if values is None else values.to(self.autocast) for name, values in layer._parameters.items()
+            }
+            for layer in layers
+        }
 
     @torch.no_grad()
     def greedy(

@@ -25,6 +25,9 @@ from .protocols import Protocol
 ENDED = ("running", "diverged", "reached", "patience", "budget")
 RUNNING, REACHED, BUDGET = (ENDED.index(reason) for reason in ("running", "reached", "budget"))
 
+# After how many evaluations the learning curve of a row is noted: halvings and doublings of 100 and of 1,000.
+CURVE_EVALUATIONS = tuple(sorted(unit * 2**power for unit in (25, 125) for power in range(10)))
+
 Rows = dict[str, Tensor]
 
 
@@ -108,6 +111,8 @@ def start_row(lm: FrozenLM, protocol: Protocol, case: Case, recipe: Recipe, leng
         "best_margin": one - torch.inf,
         "best_ce": one + torch.inf,
         "min_ce": one + torch.inf,
+        "curve_n_correct": one.new_full((1, len(CURVE_EVALUATIONS)), math.nan),
+        "curve_ce": one.new_full((1, len(CURVE_EVALUATIONS)), math.nan),
         "ended": one.long() + RUNNING,
         "seconds": one,
     }
@@ -172,6 +177,7 @@ def record(rows: Rows, now: Rows, vectors: Tensor, recipe: Recipe) -> None:
     rows["best_step"] = torch.where(more, rows["n_steps"], rows["best_step"])
     whole = active if n_active is None else active & (n_active == rows["n_targets"])
     rows["min_ce"] = torch.where(whole, torch.fmin(rows["min_ce"], now["ce_nats"]), rows["min_ce"])
+    _note_curve(rows, whole)
     done, advanced = goal.advance(state, active & goal.reached(now), now | {"n_steps": rows["n_steps"]})
     rows |= name_part_of("goal", advanced)
     patience = goal.patience_steps or recipe.settings.max_steps
@@ -182,6 +188,23 @@ def record(rows: Rows, now: Rows, vectors: Tensor, recipe: Recipe) -> None:
         ("budget", rows["n_steps"] >= recipe.settings.max_steps),
     ):
         rows["ended"] = torch.where((rows["ended"] == RUNNING) & ends, ENDED.index(reason), rows["ended"])
+
+
+def _note_curve(rows, whole):
+    # The best so far, where all targets count and it is one of the evaluations of the curve.
+    here = rows["n_steps"].unsqueeze(1) == torch.tensor(CURVE_EVALUATIONS, device=whole.device)
+    for name, best in (("curve_n_correct", "best_n_correct"), ("curve_ce", "min_ce")):
+        rows[name] = torch.where(here & whole.unsqueeze(1), rows[best].double().unsqueeze(1), rows[name])
+
+
+def _report_curve(rows, index):
+    # Up to the last evaluation that was noted; a row that ended earlier stays as it was.
+    (at,) = rows["curve_ce"][index].isfinite().nonzero(as_tuple=True)
+    return {
+        "curve_evaluations_each": [CURVE_EVALUATIONS[i] for i in at.tolist()],
+        "curve_n_correct_each": rows["curve_n_correct"][index][at].int().tolist(),
+        "curve_ce_nats_each": [float(f"{nats:.6g}") for nats in rows["curve_ce"][index][at].tolist()],
+    }
 
 
 def _as_wide(chosen, value):
@@ -236,6 +259,7 @@ def finish_row(case: Case, rows: Rows, index: int, protocol: Protocol, goal: Goa
         n_active=n_active,
         # Sums in a record are always over all targets.
         measured=(measured if n_active == n_targets else {})
+        | _report_curve(rows, index)
         | goal.report({name: values[index].cpu() for name, values in part_of(rows, "goal").items()}),
         margin=float(rows["best_margin"][index]),
         wall_seconds=float(rows["seconds"][index]),

@@ -7,14 +7,15 @@ import time
 
 import pytest
 import torch
-from tiny import CONFIGS, make_lm, random_ids, start_vectors
+from tiny import CONFIGS, make_lm, random_ids, start_vectors, take_as
 
 from paper_lib.config import Optimiser
 from paper_lib.errors import InputError
 from paper_lib.live.goals import GOALS, SAFE_MARGIN, Goal, Growing, find_goal
 from paper_lib.live.lm import FUSED_FROM, FrozenLM, Inputs, prepare_lm
 from paper_lib.live.loop import optimise
-from paper_lib.live.measure import fill_batch, measure
+from paper_lib.live.loss import CROSS_ENTROPY
+from paper_lib.live.measure import fill_batch, measure, measure_with_gradient
 from paper_lib.live.movers import MOVERS
 from paper_lib.live.parts import find_part
 from paper_lib.live.proofs import climb_ladder
@@ -22,6 +23,7 @@ from paper_lib.live.protocols import PROTOCOLS, Prefix, find_protocol
 from paper_lib.live.rows import Case, Recipe, Unfinished
 
 NEVER = GOALS["never"]
+CURVE = ("evaluations", "n_correct", "ce_nats")
 
 
 def plain_loop(lm, protocol, case, settings):
@@ -107,6 +109,24 @@ def test_mambas_scan_says_what_its_loop_over_positions_says(length, dtype, toler
         torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)
 
 
+def test_the_learning_curve_is_the_best_so_far_at_its_evaluations():
+    lm, protocol, case = make_lm("llama"), find_protocol("strict"), cases(1, 8)[0]
+    history = plain_loop(lm, protocol, case, settings := Optimiser(lr=0.3, max_steps=130))
+    [[result]] = optimise(lm, protocol, [case], Recipe(NEVER, settings))
+    curve = result.measured
+    assert curve["curve_evaluations_each"] == [25, 50, 100, 125]
+    for n, n_correct, nats in zip(*(curve[f"curve_{name}_each"] for name in CURVE), strict=True):
+        assert n_correct == max(correct for _, _, correct in history[:n])
+        assert nats == pytest.approx(min(ce for _, ce, _ in history[:n]), rel=1e-4)
+
+
+def test_a_row_that_ends_early_has_the_curve_so_far():
+    lm, protocol, case = make_lm("llama"), find_protocol("strict"), cases(1, 2)[0]
+    [[result]] = optimise(lm, protocol, [case], Recipe(find_goal("strict"), Optimiser(lr=0.3, max_steps=400)))
+    assert (result.ended, result.n_steps < 400) == ("reached", True)
+    assert result.measured["curve_evaluations_each"] == [n for n in (25, 50, 100, 125, 200) if n <= result.n_steps]
+
+
 @pytest.mark.slow
 def test_a_row_that_enters_late_runs_as_if_alone():
     lm, protocol = make_lm("llama"), find_protocol("strict")
@@ -132,7 +152,9 @@ def test_texts_of_different_lengths_share_a_batch_and_end_as_if_alone():
         alone = by_key(results for case in some for results in optimise(lm, protocol, [case], recipe))
         for key, result in by_key(optimise(lm, protocol, some, recipe, batch_size=4)).items():
             assert (result.ended, result.n_steps) == (alone[key].ended, alone[key].n_steps)
-            assert result.measured == pytest.approx(alone[key].measured)
+            assert result.measured.keys() == alone[key].measured.keys()
+            for name, value in result.measured.items():
+                assert value == pytest.approx(alone[key].measured[name]), name
             assert result.n_active == protocol.n_targets(len(result.case.ids))
             torch.testing.assert_close(result.vectors, alone[key].vectors, atol=1e-6, rtol=0)
 
@@ -310,6 +332,24 @@ def test_autocast_lowers_the_precision_of_the_steps_and_not_of_the_ladder():
     )
 
 
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_weights_cast_once_for_autocast_change_no_bit(architecture):
+    lm = make_lm(architecture, torch.float32)
+    once = dataclasses.replace(lm, autocast=torch.bfloat16)
+    each_time = dataclasses.replace(once)
+    each_time.__dict__["_cast_weights"] = {}
+    protocol, ids, found = find_protocol("strict"), random_ids(3, 7), []
+    before = {name: (weight, weight.clone()) for name, weight in lm.model.named_parameters()}
+    for one in (once, each_time):
+        vectors = torch.stack([start_vectors(lm, case) for case in cases(3, 7)])
+        found.append(measure_with_gradient(one, protocol, CROSS_ENTROPY, vectors, ids))
+    for name, values in found[0].items():
+        assert torch.equal(values, found[1][name]), name
+    for name, weight in lm.model.named_parameters():
+        assert weight is before[name][0], "the model has its own weights again"
+        assert torch.equal(weight, before[name][1])
+
+
 def test_short_texts_under_autocast_on_a_cpu_do_without_the_fused_attention():
     full, seen = make_lm("llama", torch.float32), []
     lm = dataclasses.replace(full, autocast=torch.bfloat16)
@@ -333,7 +373,7 @@ def test_what_autocast_alone_solves_goes_on_under_the_strict_rule():
             return scores._replace(hit=scores.hit | True, lead=scores.lead.abs() + 1) if flatter else scores
 
     n_steps, n_checks = [], []
-    lm = Flattered(**(make_lm("llama", torch.float32).__dict__ | {"autocast": torch.bfloat16}))
+    lm = take_as(Flattered, make_lm("llama", torch.float32), autocast=torch.bfloat16)
     protocol, settings = find_protocol("strict"), Optimiser(lr=0.1, max_steps=9)
     [[result]] = optimise(lm, protocol, cases(1, 6), Recipe(find_goal("strict"), settings), check_every=4)
     assert (result.ended, result.n_steps, len(n_checks)) == ("budget", 9, 5)
@@ -443,7 +483,7 @@ def test_out_of_memory_means_fewer_rows_at_a_time_and_the_same_results():
             return super().score(inputs, targets, loss)
 
     settings, some = Optimiser(max_steps=30), cases(7, 4)
-    small = by_key(optimise(Small(**lm.__dict__), protocol, some, Recipe(NEVER, settings), batch_size=5))
+    small = by_key(optimise(take_as(Small, lm), protocol, some, Recipe(NEVER, settings), batch_size=5))
     assert seen[:3] == [5, 2, 2]
     assert max(seen[1:]) == 2
     for key, result in by_key(optimise(lm, protocol, some, Recipe(NEVER, settings), batch_size=5)).items():
@@ -455,7 +495,7 @@ def test_a_text_that_never_fits_in_memory_is_told_in_one_line():
         def score(self, inputs, targets, loss):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    lm = Tiny(**make_lm("llama").__dict__)
+    lm = take_as(Tiny, make_lm("llama"))
     with pytest.raises(InputError, match="one text does not fit in memory; use shorter lengths"):
         list(flatten(optimise(lm, find_protocol("strict"), cases(3, 4), Recipe(NEVER, Optimiser()), batch_size=2)))
 
@@ -494,7 +534,7 @@ def test_side_information_is_counted_in_bits():
 
 def test_a_protocol_without_start_token_is_refused():
     lm = make_lm("llama")
-    headless = type(lm)(**{**lm.__dict__, "start_id": None})
+    headless = dataclasses.replace(lm, start_id=None)
     with pytest.raises(InputError, match="neither BOS nor EOS"):
         find_protocol("strict").baseline(headless, random_ids(1, 3))
 
@@ -618,7 +658,7 @@ def test_what_is_measured_again_without_autocast_also_goes_in_parts_that_fit():
             scores = super().score(inputs, targets, loss)
             return scores._replace(hit=scores.hit | True, lead=scores.lead.abs() + 1)
 
-    lm = Small(**(make_lm("llama", torch.float32).__dict__ | {"autocast": torch.bfloat16}))
+    lm = take_as(Small, make_lm("llama", torch.float32), autocast=torch.bfloat16)
     finished = flatten(optimise(lm, find_protocol("strict"), cases(6, 4), Recipe(find_goal("strict"), Optimiser())))
     assert {result.ended for result in finished} == {"reached"}
 
@@ -637,7 +677,7 @@ def test_a_stage_that_autocast_alone_reaches_is_not_passed():
             scores = super().score(inputs, targets, loss)
             return scores._replace(hit=scores.hit | True, lead=scores.lead.abs() + 1) if self.autocast else scores
 
-    lm = Flattered(**(make_lm("llama", torch.float32).__dict__ | {"autocast": torch.bfloat16}))
+    lm = take_as(Flattered, make_lm("llama", torch.float32), autocast=torch.bfloat16)
     protocol, settings = find_protocol("strict"), Optimiser(lr=0.01, max_steps=9)
     [[checked]] = optimise(lm, protocol, cases(1, 6), Recipe(find_goal("growing"), settings))
     assert checked.ended == "budget"
