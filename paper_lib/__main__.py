@@ -232,6 +232,12 @@ def decode(
 
 
 @app.command()
+def survive(name: Annotated[str, typer.Argument(help="A frozen sweep with exact texts.")]) -> None:
+    """Decode frozen vectors under other precisions, batches and threads; write which survive to data/portability."""
+    print(f"wrote {relative_to_root(_live('portability').measure_portability(name))}")
+
+
+@app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe file, such as data/models/novels-5m/recipe.yml.")],
     text: Annotated[Path, typer.Option(help="Folder of .txt or .txt.gz files to train on.")],

@@ -86,6 +86,23 @@ def load_vectors(sweep: str, data: Path = DATA) -> dict[str, np.ndarray]:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
 
 
+def write_portability(frame: pd.DataFrame, sweep: str, data: Path = DATA) -> Path:
+    """Write which vectors of a sweep decode under which condition to data/portability/<sweep>.parquet, and hash it."""
+    buffer, path = io.BytesIO(), data / "portability" / f"{sweep}.parquet"
+    frame.to_parquet(buffer, index=False)
+    write_bytes(path, buffer.getvalue())
+    write_manifest(data, changed=(path,))
+    return path
+
+
+def load_portability(data: Path = DATA) -> pd.DataFrame:
+    """Return ``sweep``, ``key``, ``condition`` and ``survives`` of every vector that was decoded under conditions."""
+    tables = sorted((data / "portability").glob("*.parquet"))
+    frames = [pd.read_parquet(io.BytesIO(read_bytes(path, data))) for path in tables]
+    columns = ["sweep", "key", "condition", "survives"]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+
+
 def load_frozen_cases(path: Path) -> dict[str, tuple[dict, np.ndarray]] | None:
     """Return record and vectors by key of a file of frozen vectors; None for a file that is not one."""
     data, sweep = path.resolve().parent.parent, path.stem

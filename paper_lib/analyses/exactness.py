@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from ..capacity import nats_to_bits
 from ..stats import Interval, bootstrap_clusters, weighted_mean
 from ..verdicts import claim
 
@@ -19,6 +20,21 @@ PROTOCOLS = {  # what changes from one protocol to the next
     ("kuratov2025", "strict"): "first token: given, to a target",
     ("strict", "anchored"): "vector: at position 0, to after the start token",
 }
+# What changes from one arm of the sweep `exchange_*` to another: factor, arm and evaluations before, the same after,
+# and the suffix of the sweep that has the arm after. All arms have the same texts of 64 targets, more than any holds.
+ARMS = [
+    ("learning rate: .01, to .1", ("published", 400), ("learning rate .1", 400), ""),
+    ("evaluations: 200, to 400", ("published", 200), ("published", 400), ""),
+    ("first token: given, to a target", ("published", 400), ("first token a target", 400), ""),
+    ("vector: at position 0, to after the start token", ("published", 400), ("start token first", 400), ""),
+    ("optimiser: published, to AdamW at its best rate", ("published", 200), ("AdamW at its best rate", 200), ""),
+    ("optimiser: published, to fast", ("published", 200), ("fast", 200), ""),
+    ("all of it: published, to fast and anchored", ("published", 200), ("fast, start token first", 200), ""),
+    ("precision: bf16 products, to fp32", *[("fast, start token first", 200)] * 2, "_fp32"),
+    ("precision: bf16 products, to bf16 weights too", *[("fast, start token first", 200)] * 2, "_bf16"),
+]
+# Margins of a vector's narrowest token, in logits: what it lies in decides whether it survives another rounding.
+MARGIN_EDGES = (0.0, 0.03, 0.1, np.inf)
 CHEAP, MORE = 0.05, 1.25  # share of the tokens that counts as nothing, ratio that counts as more
 
 
@@ -58,7 +74,106 @@ def compute_exchange_rates(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
         row |= _compare(*(_hold(side, EXACT) for side in sides), "tokens", **resampling).columns("tokens_ratio")
         gains = [_gain(side, common[-1]) for side in sides]
         rows.append(row | _compare(*gains, "nats", **resampling).columns("gain_ratio"))
-    return pd.DataFrame(rows).assign(origin="measured", n_texts=published["text_id"].nunique())
+    rates = pd.DataFrame(rows).assign(origin="measured", n_texts=published["text_id"].nunique())
+    return rates.assign(tokens_are="longest length held, recipe fast")
+
+
+def compare_arms(arms: dict[str, pd.DataFrame], **resampling) -> pd.DataFrame:
+    """Return what each change of ARMS brings, in the columns of ``compute_exchange_rates``.
+
+    ``arms`` has the cases of the sweeps that compare them, by the suffix of their name. ``tokens_ratio`` is that of
+    tokens that the vector made right, beyond those that the model has right alone; ``gain_ratio`` that of nats.
+    """
+    rows = []
+    for factor, before, after, suffix in ARMS:
+        sides = [_gain_of_arm(arms[""], *before), _gain_of_arm(arms[suffix], *after)]
+        row = {"factor": factor, "from": _name_arm(*before, ""), "to": _name_arm(*after, suffix)}
+        row |= _compare(*sides, "tokens", **resampling).columns("tokens_ratio")
+        row |= _compare(*sides, "nats", **resampling).columns("gain_ratio")
+        rows.append(row | {"n_texts": len(sides[0])})
+    return pd.DataFrame(rows).assign(origin="measured", tokens_are="made right, of 64")
+
+
+def _name_arm(arm, n_evaluations, suffix):
+    return f"{arm}{suffix.replace('_', ', ')}, {n_evaluations} evaluations"
+
+
+def _gain_of_arm(cases, arm, n_evaluations):
+    # What was gained by then; a search that had ended stays as it was.
+    cases = cases[cases["arm"] == arm]
+    best = [_read_curve(case, n_evaluations) for case in cases.itertuples()]
+    gains = cases.assign(
+        tokens=[n_correct for n_correct, _ in best] - cases["n_correct_lm"],
+        nats=cases["ce_lm_nats"] - [nats for _, nats in best],
+    )
+    return gains.set_index("text_id")[["tokens", "nats", "cluster_id"]]
+
+
+def _read_curve(case, n_evaluations):
+    if case.n_steps <= n_evaluations:
+        return case.n_correct_mem, case.ce_mem_min_nats
+    at = list(case.curve_evaluations_each).index(n_evaluations)
+    return case.curve_n_correct_each[at], case.curve_ce_nats_each[at]
+
+
+def compute_first_errors(cases: pd.DataFrame) -> pd.DataFrame:
+    """Return where texts that are not exact go wrong, per protocol: the share of them in which token 0, 1, 2 is wrong.
+
+    Under teacher forcing; the first token is 0, and null where it is given. Each text at its shortest failed length.
+    """
+    rows = []
+    for protocol, group in cases.groupby("protocol", sort=False):
+        failed = group[~group["exact"].astype(bool)].sort_values("length").groupby("text_id").head(1)
+        row = {"origin": "measured", "protocol": protocol, "n_texts": len(failed)}
+        for token in range(3):
+            wrong = [_is_wrong(case, token) for case in failed.itertuples()]
+            row[f"wrong_at_{token}"] = np.mean(wrong) if wrong else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _is_wrong(case, token):
+    target = token - (case.length - case.n_targets)
+    return np.nan if target < 0 else float(case.margin_each[target] < 0)
+
+
+def compute_portability(decoded: pd.DataFrame, cases: pd.DataFrame, **resampling) -> pd.DataFrame:
+    """Return the share of exact vectors that decode under each condition, all together and by margin (MARGIN_EDGES).
+
+    ``decoded`` says which survived (see ``frozen.load_portability``), ``cases`` has margins. Intervals over books.
+    """
+    facts = cases.set_index("key")[["min_logit_margin", "cluster_id"]]
+    decoded = decoded.join(facts, on="key", how="inner")
+    bins = [(0.0, np.inf), *zip(MARGIN_EDGES, MARGIN_EDGES[1:], strict=False)]
+    rows = []
+    for condition, group in decoded.groupby("condition", sort=False):
+        for low, high in bins:
+            here = group[group["min_logit_margin"].between(low, high, inclusive="left")]
+            row = {"condition": condition, "margin_from": low, "margin_to": high, "n_vectors": len(here)}
+            if len(here):
+                share = weighted_mean(here["survives"].astype(float))
+                row |= bootstrap_clusters(here["cluster_id"], share, **resampling).columns("survive")
+            rows.append(row)
+    return pd.DataFrame(rows).assign(origin="measured")
+
+
+def compute_exact_gains(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
+    """Return what one vector holds exactly, per protocol: mean over texts of tokens, bits and bytes of the longest.
+
+    Bits are the information gain at each text's longest exact length, 0 for none.
+    """
+    rows = []
+    for protocol, group in cases.groupby("protocol", sort=False):
+        exact = group["exact"].astype(bool)
+        bits = nats_to_bits(group["ce_lm_nats"] - group["ce_mem_nats"])
+        held = pd.DataFrame({"tokens": group["length"], "bits": bits, "bytes": group["text_bytes"]}).where(exact, 0)
+        held = held.assign(cluster_id=group["cluster_id"]).groupby(group["text_id"]).max()
+        row = {"origin": "measured", "protocol": protocol, "n_texts": len(held)}
+        for name in ("tokens", "bits", "bytes"):
+            mean = weighted_mean(held[name].astype(float))
+            row |= bootstrap_clusters(held["cluster_id"], mean, **resampling).columns(name)
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _hold(cases, criterion):

@@ -126,6 +126,28 @@ def check_vectors(data: Path = DATA, report: Callable[[str], None] = print) -> l
     return problems
 
 
+def decode_together(
+    lm: FrozenLM, records: list[dict], vectors: list[np.ndarray], *, how: str | None = None
+) -> list[Tensor]:
+    """Return the tokens that the vectors of each record decode to; ``how``: by default the protocol's last way.
+
+    All are decoded as far as the longest; what follows a text's end is cut off. Records of one protocol.
+    """
+    protocol = find_protocol(records[0]["protocol"])
+    given = torch.tensor([list(record["given_ids"]) for record in records], dtype=torch.long, device=lm.device)
+    inputs, lengths = torch.from_numpy(np.stack(vectors)).to(lm.device), [_decoded_length(r) for r in records]
+    texts = protocol.decode(lm, inputs, given.view(len(records), -1), max(lengths), how=how or protocol.decodings[-1])
+    return [ids[:length] for ids, length in zip(texts, lengths, strict=True)]
+
+
+def is_its_text(lm: FrozenLM, record: dict, ids: Tensor) -> bool:
+    """Return whether decoded tokens are those that a record says are exact, and the text that they spell its own."""
+    if hash_ids(ids) != record["exact_ids_sha256"]:
+        return False
+    said = hashlib.sha256(decode_bytes(lm.tokenizer, ids)).hexdigest()
+    return len(ids) < record["length"] or said == record["text_sha256"]
+
+
 def _decode_freely(lm, protocol, vectors, ids, tried):
     # By way of decoding, which rows come back whole.
     rows = [row for row, try_it in enumerate(tried) if try_it]
@@ -156,29 +178,13 @@ def _decode_to_their_texts(records, vectors, load):
     for group in groups.values():
         lm = load_same(group[0], load)
         for some in (group[start : start + N_DECODED] for start in range(0, len(group), N_DECODED)):
-            for record, ids in zip(some, _decode_together(lm, some, [vectors[r["key"]] for r in some]), strict=True):
-                right[record["key"]] = _is_its_text(lm, record, ids)
+            for record, ids in zip(some, decode_together(lm, some, [vectors[r["key"]] for r in some]), strict=True):
+                right[record["key"]] = is_its_text(lm, record, ids)
     return [right[record["key"]] for record in records]
 
 
-def _is_its_text(lm, record, ids):
-    if hash_ids(ids) != record["exact_ids_sha256"]:
-        return False
-    said = hashlib.sha256(decode_bytes(lm.tokenizer, ids)).hexdigest()
-    return len(ids) < record["length"] or said == record["text_sha256"]
-
-
 def _decode_ids(lm, record, vectors):
-    return _decode_together(lm, [record], [vectors])[0]
-
-
-def _decode_together(lm, records, vectors):
-    # The tokens of each record, all decoded as far as the longest; what follows a text's end is cut off.
-    protocol = find_protocol(records[0]["protocol"])
-    given = torch.tensor([list(record["given_ids"]) for record in records], dtype=torch.long, device=lm.device)
-    inputs, lengths = torch.from_numpy(np.stack(vectors)).to(lm.device), [_decoded_length(r) for r in records]
-    texts = protocol.decode(lm, inputs, given.view(len(records), -1), max(lengths), how=protocol.decodings[-1])
-    return [ids[:length] for ids, length in zip(texts, lengths, strict=True)]
+    return decode_together(lm, [record], [vectors])[0]
 
 
 def _decoded_length(record):

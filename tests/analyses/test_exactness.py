@@ -1,6 +1,9 @@
 """Notebook 07's numbers from cases whose answers can be counted by hand."""
 
+import math
+
 import pandas as pd
+import pytest
 
 from paper_lib.analyses import exactness
 from paper_lib.verdicts import CONTRADICTED, SUPPORTED, UNDECIDED
@@ -34,6 +37,61 @@ def test_exchange_rates_compare_the_same_texts():
     assert table.loc["strict", "gain_ratio"] == 2
     assert table.loc["anchored", ["tokens_ratio", "gain_ratio"]].tolist() == [2, 2.5]  # both were run at 16 tokens only
     assert table.loc["every token, teacher forced":"each by a margin of .001", "gain_ratio"].isna().all()
+
+
+def arm_case(arm, text, n_steps, *curve):
+    """One text of 64 targets of which the model has 4 right alone; ``curve``: (evaluations, right, nats left)."""
+    at, right, nats = (list(column) for column in zip(*curve, strict=True))
+    return {
+        "arm": arm, "text_id": text, "cluster_id": f"book {text}", "n_steps": n_steps, "n_correct_lm": 4,
+        "ce_lm_nats": 100.0, "n_correct_mem": right[-1], "ce_mem_min_nats": nats[-1],
+        "curve_evaluations_each": at, "curve_n_correct_each": right, "curve_ce_nats_each": nats,
+    }  # fmt: skip
+
+
+def test_arms_compare_what_was_gained_by_then():
+    names = {arm for _, before, after, _ in exactness.ARMS for arm, _ in (before, after)}
+    cases = [arm_case(arm, text, 400, (200, 14, 80.0), (400, 24, 60.0)) for arm in names for text in "ab"]
+    cases = pd.DataFrame([c for c in cases if c["arm"] != "fast"])
+    early = [arm_case("fast", text, 150, (25, 5, 99.0), (125, 30, 40.0)) for text in "ab"]
+    for case in early:
+        case |= {"n_correct_mem": 64, "ce_mem_min_nats": 0.0}  # exact after 150
+    cases = pd.concat([cases, pd.DataFrame(early)])
+    arms = {suffix: cases for _, _, _, suffix in exactness.ARMS}
+    table = exactness.compare_arms(arms, **NONE).set_index("factor")
+    assert table.loc["evaluations: 200, to 400", ["tokens_ratio", "gain_ratio"]].tolist() == [2, 2]
+    assert table.loc["learning rate: .01, to .1", ["tokens_ratio", "gain_ratio"]].tolist() == [1, 1]
+    assert table.loc["optimiser: published, to fast", ["tokens_ratio", "gain_ratio"]].tolist() == [6, 5]
+    assert (table["n_texts"] == 2).all()
+
+
+def test_first_errors_count_tokens_of_the_text_also_where_the_first_is_given():
+    def failed(text, length, protocol, margins):
+        row = run(text, length, 0, protocol)
+        return row | {"n_targets": len(margins), "margin_each": margins}
+
+    cases = [failed("a", 4, "strict", [-1, 1, 1, -1]), failed("b", 4, "strict", [1, -1, 1, 1])]
+    cases += [failed("b", 8, "strict", [-1] * 8), run("c", 4, 5, "strict") | {"n_targets": 4, "margin_each": [1] * 4}]
+    cases += [failed("a", 4, "kuratov2025", [-1, 1, 1])]
+    table = exactness.compute_first_errors(pd.DataFrame(cases)).set_index("protocol")
+    assert table.loc["strict", ["n_texts", "wrong_at_0", "wrong_at_1", "wrong_at_2"]].tolist() == [2, 0.5, 0.5, 0]
+    assert table.loc["kuratov2025", ["wrong_at_1", "wrong_at_2"]].tolist() == [1, 0]
+    assert pd.isna(table.loc["kuratov2025", "wrong_at_0"])
+
+
+def test_survival_is_counted_by_margin():
+    cases = pd.DataFrame({"key": list("abcd"), "min_logit_margin": [0.01, 0.02, 0.05, 0.5], "cluster_id": list("wxyz")})
+    decoded = pd.DataFrame({"key": list("abcd"), "condition": "bf16", "survives": [False, True, True, True]})
+    table = exactness.compute_portability(decoded, cases, **NONE)
+    assert table["n_vectors"].tolist() == [4, 2, 1, 1]
+    assert table["survive"].tolist() == [0.75, 0.5, 1, 1]
+
+
+def test_what_is_held_exactly_counts_nothing_for_a_text_that_never_is():
+    cases = [run("a", 8, 5, nats=8.0), run("a", 16, 5, nats=20.0), run("a", 32, 4, nats=50.0), run("b", 8, 1)]
+    row = exactness.compute_exact_gains(pd.DataFrame(cases).assign(text_bytes=40), **NONE).iloc[0]
+    assert (row["tokens"], row["bytes"]) == (8, 20)
+    assert row["bits"] == pytest.approx(10 / math.log(2))
 
 
 def test_verdicts_follow_the_rates():
