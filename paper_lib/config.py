@@ -4,7 +4,7 @@ Settings are frozen, and an unknown key is an error. The defaults are the paper'
 names its model, texts and lengths only.
 
 A *part* (protocol, goal, mover, loss, parametrisation, finder) is named like a call: ``strict``, or with settings of
-its own ``momentum(decay=0.8)``; ``live/parts.py`` reads such names.
+its own ``momentum(decay=0.8)``; ``parts.py`` reads such names.
 
 The key rule: a case is known by the hash of its settings, so a stored case stays valid only while its key does. A
 setting that is added later is declared with ``added_later`` and enters the key only where it is not at its default. A
@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .errors import InputError, suggest, unknown_name
 from .files import read_utf8
+from .parts import name_part
+from .storage import STORAGES
 
 NAME = "[a-z0-9][a-z0-9_.-]*"  # of a sweep, and so of its folder
 Positive = Annotated[int, Field(gt=0)]
@@ -130,7 +132,7 @@ class Sweep(Settings):
     loss: str = Field("cross_entropy", description="one of live/loss.py")
     parametrisation: str = Field("free", description="one of live/parametrisations.py")
     finder: str = Field("optimise", description="one of live/finders.py: where vectors come from")
-    storage: Literal["float32", "float16"] = Field("float32", description="precision that vectors are kept in")
+    storage: str = Field("float32", description="precision that vectors are kept in: one of storage.py")
     batch_size: Positive | None = Field(None, description="texts at a time; by default what keeps the device busy")
     seed: int = 0
     text_seed: int | None = Field(
@@ -167,9 +169,11 @@ class Sweep(Settings):
             settings = settings | {"optimiser": recipe["optimiser"] | moving}
         return recipe | settings
 
-    @field_validator("recipe")
+    @field_validator("recipe", "storage")
     @classmethod
-    def _know_recipe(cls, name):
+    def _know_name(cls, name, info):
+        if info.field_name == "storage":
+            return name_part("storage", name, STORAGES)
         if name not in RECIPES:
             raise unknown_name("recipe", name, RECIPES)
         return name

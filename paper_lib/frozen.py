@@ -14,6 +14,7 @@ from .errors import InputError, unknown_name
 from .files import write_bytes
 from .paths import DATA, relative_to_root
 from .reproduce.manifest import read_bytes, write_manifest
+from .storage import find_storage, unpack
 from .store import Store
 
 KEPT = ("longest_exact", "all")
@@ -51,7 +52,7 @@ def freeze(store: Store, data: Path = DATA, *, keep: str = "longest_exact") -> t
     kept = set((frame if keep == "all" else select_kept(frame))["key"])
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
-    tensors = {record["key"]: vectors for record, vectors in cases if record["key"] in kept}
+    tensors = {r["key"]: find_storage(r["storage"]).pack(vectors) for r, vectors in cases if r["key"] in kept}
     table, vectors = data / "runs" / f"{name}.parquet", data / "vectors" / f"{name}.safetensors"
     write_bytes(vectors, save(tensors, metadata={"keep": keep} if keep == "all" else None))
     write_bytes(table, buffer.getvalue())
@@ -83,7 +84,7 @@ def load_runs(data: Path = DATA) -> pd.DataFrame:
 def load_vectors(sweep: str, data: Path = DATA) -> dict[str, np.ndarray]:
     """Return the frozen vectors of a sweep by key, each (n_mem, d_embed); InputError when the sweep has none."""
     with _open_vectors(sweep, data) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
+        return {key: unpack(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118, not a dict
 
 
 def write_portability(frame: pd.DataFrame, sweep: str, data: Path = DATA) -> Path:

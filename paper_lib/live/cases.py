@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..config import CaseConfig, Sweep, hash_ids
 from ..errors import InputError
+from ..parts import name_part
 from ..store import Store
 from .finders import FINDERS
 from .goals import GOALS
@@ -17,7 +18,6 @@ from .loss import LOSSES
 from .more import BUDGET, Starts, continue_config, is_beginning, is_open
 from .movers import MOVERS
 from .parametrisations import PARAMETRISATIONS
-from .parts import name_part
 from .protocols import Protocol, find_protocol
 from .rows import RUNNING
 from .sinks import choose_protocol

@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..frozen import load_frozen_cases
 from ..models import default_model
 from ..paths import BUILD
+from ..storage import find_storage
 from ..store import find_stored, read_case, write_case
 from .cases import make_case
 from .finders import Optimise
@@ -25,7 +26,7 @@ from .load import load_lm, load_same
 from .proofs import decode_text
 from .protocols import find_protocol
 from .records import make_records
-from .rows import Case, make_recipe
+from .rows import Case, as_array, make_recipe
 from .sinks import AUTO, choose_protocol
 from .texts import draw_texts
 from .tokens import tokenize
@@ -163,4 +164,4 @@ def _cram_together(sweep, lm, n_mem, protocol, on_step):
 
 def _remember(sweep, lm, protocol, case, result):
     (record,) = make_records(sweep, lm, protocol, [case], [result])
-    return Memory(result.vectors.to(getattr(torch, sweep.storage)).numpy(), record, lm)
+    return Memory(as_array(result.vectors, find_storage(sweep.storage)), record, lm)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from .parts import find_part
+from ..parts import find_part
 
 SAFE_MARGIN = 1e-3  # logits, fp32: what makes an argmax the same on another machine
 

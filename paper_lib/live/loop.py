@@ -102,7 +102,7 @@ def _step(rows, n_at_once, padding, *, recipe, compute, again, on_step):
     params = {name: value.detach().requires_grad_() for name, value in part_of(rows, "param").items()}
     with torch.enable_grad():
         trained = recipe.parametrisation.vectors(params)
-    vectors = _round(trained, recipe.storage)
+    vectors = (trained if recipe.storage is None else recipe.storage.round(trained.detach())).detach()
     n_active, n_unasked = recipe.goal.n_active(part_of(rows, "goal")), padding
     if n_active is not None:
         n_unasked = padding + (rows["n_targets"] - n_active).cpu()
@@ -142,10 +142,6 @@ def _turn(rows, n_active, recipe):
     now_active = recipe.goal.n_active(part_of(rows, "goal"))
     if now_active is not None and (turned := now_active != n_active).any():
         rows |= name_part_of("mover", recipe.mover.turn(part_of(rows, "mover"), turned))
-
-
-def _round(vectors, storage):
-    return (vectors if storage is None else vectors.to(storage).to(vectors.dtype)).detach()
 
 
 def _measure_again(again, rows, now, inputs, n_at_once, goal):

@@ -6,9 +6,9 @@ from torch import Tensor
 from ..config import OPTIMISER_PREFIX, CaseConfig, Sweep
 from ..errors import InputError
 from ..frozen import load_runs, load_vectors
+from ..parts import find_part
 from ..store import Store
 from .movers import MOVERS
-from .parts import find_part
 
 BUDGET = f"{OPTIMISER_PREFIX}max_steps"
 

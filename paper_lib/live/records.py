@@ -9,6 +9,7 @@ import torch
 
 from ..capacity import SOLVED_ACCURACY
 from ..config import Sweep, hash_ids
+from ..storage import find_storage
 from .cases import SweepCase
 from .lm import FrozenLM
 from .measure import run_in_parts, score_targets
@@ -107,5 +108,5 @@ def _make_record(sweep, lm, protocol, case, result, sums, ladder):
 
 def _vector_bytes(lm, protocol, config):
     # Of one of the n_mem vectors, as it is stored.
-    n_numbers = math.prod(protocol.vector_shape(lm, config.n_mem))
-    return n_numbers * getattr(torch, config.storage).itemsize // config.n_mem
+    n_rows, width = protocol.vector_shape(lm, config.n_mem)
+    return math.ceil(n_rows * find_storage(config.storage).n_bits(width) / 8 / config.n_mem)

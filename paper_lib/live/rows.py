@@ -8,18 +8,20 @@ import hashlib
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional
 
 from ..config import CaseConfig, Optimiser
+from ..parts import find_part
+from ..storage import STORAGES, Storage, find_storage
 from .goals import GOALS, Goal
 from .lm import FrozenLM
 from .loss import CROSS_ENTROPY, LOSSES, Loss
 from .movers import MOVERS, Mover
 from .parametrisations import PARAMETRISATIONS, Parametrisation
-from .parts import find_part
 from .protocols import Protocol
 
 ENDED = ("running", "diverged", "reached", "patience", "budget")
@@ -50,7 +52,7 @@ class Case:
 class Recipe:
     """How vectors are found: what is trained, how it moves, what for, and what is minimised.
 
-    ``storage`` is the precision to which vectors are rounded before they are measured and kept, None for no rounding.
+    ``storage`` rounds vectors before they are measured and kept, None for no rounding.
     """
 
     goal: Goal
@@ -58,7 +60,7 @@ class Recipe:
     mover: Mover = MOVERS["adamw"]
     parametrisation: Parametrisation = PARAMETRISATIONS["free"]
     loss: Loss = CROSS_ENTROPY
-    storage: torch.dtype | None = None
+    storage: Storage | None = None
 
 
 def make_recipe(config: CaseConfig) -> Recipe:
@@ -69,7 +71,7 @@ def make_recipe(config: CaseConfig) -> Recipe:
         mover=find_part("mover", config.optimiser.mover, MOVERS),
         parametrisation=find_part("parametrisation", config.parametrisation, PARAMETRISATIONS),
         loss=find_part("loss", config.loss, LOSSES),
-        storage=getattr(torch, config.storage),
+        storage=find_storage(config.storage),
     )
 
 
@@ -265,6 +267,12 @@ def finish_row(case: Case, rows: Rows, index: int, protocol: Protocol, goal: Goa
         wall_seconds=float(rows["seconds"][index]),
         state=_copy_row(rows, index) if rows["ended"][index] == BUDGET else None,
     )
+
+
+def as_array(vectors: Tensor, storage: Storage | None) -> np.ndarray:
+    """Return vectors as they are stored, an array of the storage's dtype."""
+    storage = storage or STORAGES["float32"]
+    return storage.round(vectors.detach().cpu()).numpy().astype(storage.dtype)
 
 
 def copy_rows(cases: list[Case], rows: Rows) -> list[Unfinished]:

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 
 from ..config import Sweep
+from ..parts import find_part
 from ..store import Store
 from .cases import SweepCase, find_begun, find_waiting, group_for_batches, list_cases
 from .finders import FINDERS
 from .lm import FrozenLM
 from .load import load_lm
 from .more import carry_over
-from .parts import find_part
 from .protocols import find_protocol
 from .records import make_records
-from .rows import Case, Unfinished, make_recipe
+from .rows import Case, Unfinished, as_array, make_recipe
 
 STEPS_BETWEEN_CHECKS = 10  # on a GPU, which runs ahead of Python in between
 SAVE_EVERY_SECONDS = 60.0  # what a killed run has to do again of a long case
@@ -108,4 +108,4 @@ def _run_group(sweep, lm, group, on_step, save_every_seconds) -> Iterator[tuple[
             for record, result in zip(records, same, strict=True):
                 if result.state is not None:
                     yield Unfinished(result.case, result.state)  # kept beside the record, for more evaluations
-                yield record, result.vectors.to(recipe.storage).numpy()
+                yield record, as_array(result.vectors, recipe.storage)

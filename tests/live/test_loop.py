@@ -17,10 +17,11 @@ from paper_lib.live.loop import optimise
 from paper_lib.live.loss import CROSS_ENTROPY
 from paper_lib.live.measure import fill_batch, measure, measure_with_gradient
 from paper_lib.live.movers import MOVERS
-from paper_lib.live.parts import find_part
 from paper_lib.live.proofs import climb_ladder
 from paper_lib.live.protocols import PROTOCOLS, Prefix, find_protocol
 from paper_lib.live.rows import Case, Recipe, Unfinished
+from paper_lib.parts import find_part
+from paper_lib.storage import STORAGES
 
 NEVER = GOALS["never"]
 CURVE = ("evaluations", "n_correct", "ce_nats")
@@ -311,7 +312,7 @@ def test_a_loss_that_is_not_finite_ends_its_row_and_spares_the_others():
 def test_what_is_measured_and_kept_is_rounded_to_the_storage_precision():
     lm, protocol = make_lm("llama", torch.float32), find_protocol("strict")
     settings, rule = Optimiser(lr=0.05, max_steps=40), find_goal("strict")
-    [[result]] = optimise(lm, protocol, cases(1, 6), Recipe(rule, settings, storage=torch.float16), batch_size=1)
+    [[result]] = optimise(lm, protocol, cases(1, 6), Recipe(rule, settings, storage=STORAGES["float16"]), batch_size=1)
     assert torch.equal(result.vectors, result.vectors.half().float())
     measured = measure(lm, protocol, result.vectors[None], result.case.ids[None])
     assert result.measured["ce_mem_nats"] == pytest.approx(measured["ce_nats"].item(), rel=1e-6)

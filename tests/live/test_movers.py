@@ -17,9 +17,10 @@ from paper_lib.live.loop import optimise
 from paper_lib.live.movers import LBFGS, AdamW
 from paper_lib.live.movers.lbfgs import MAX_TRIALS, multiply_by_inverse_hessian
 from paper_lib.live.parametrisations import PARAMETRISATIONS
-from paper_lib.live.parts import find_part
 from paper_lib.live.protocols import find_protocol
 from paper_lib.live.rows import Case, Recipe
+from paper_lib.parts import find_part
+from paper_lib.storage import STORAGES
 
 TRAJECTORY = Path(__file__).parent / "adamw_trajectory.json"
 
@@ -70,7 +71,10 @@ def test_one_step_is_the_same_bits_as_the_formula_in_single_precision():
 
 def follow_trajectory():
     """Return what 60 steps of six texts, three at a time in float16 storage, measured: steps, sums, best vectors."""
-    lm, recipe = make_lm("llama"), Recipe(GOALS["strict"], Optimiser(lr=0.05, max_steps=60), storage=torch.float16)
+    lm, recipe = (
+        make_lm("llama"),
+        Recipe(GOALS["strict"], Optimiser(lr=0.05, max_steps=60), storage=STORAGES["float16"]),
+    )
     cases = [Case(f"trajectory-{n}", ids, 2) for n, ids in enumerate(random_ids(6, 5))]
     results = {}
     for batch in optimise(lm, find_protocol("strict"), cases, recipe, batch_size=3):

@@ -111,8 +111,8 @@ class Given(Finder):
 
     def find(self, lm, protocol, cases, recipe, **running):
         for case in cases:
-            vectors = lm.embed(case.ids[None, : case.n_mem])[0].detach().to(recipe.storage)
-            yield [Finished(case, vectors.float(), "given")]
+            vectors = lm.embed(case.ids[None, : case.n_mem])[0].detach()
+            yield [Finished(case, recipe.storage.round(vectors).float(), "given")]
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,8 @@ BAD_SETTINGS = {
     "missing folder": ("texts", {"source": "folder", "path": "/none", "label": "x"}, "/none: no .txt or .txt.gz file"),
     "missing words": ("texts", {"source": "words", "path": "/none"}, "/none is missing; give a list of words"),
     "missing data set": ("texts", {"source": "hub", "path": "/none", "label": "x"}, "cannot load data set /none"),
-    "unknown storage": ("storage", "float64", "storage = 'float64'"),
+    "unknown storage": ("storage", "float64", "unknown storage 'float64', did you mean"),
+    "storage in one bit": ("storage", "levels(bits=1)", "1 bits for each number; use 2 to 8"),
     "unknown autocast": ("model.autocast", "float32", "model.autocast = 'float32'"),
     "batch size 0": ("batch_size", 0, "batch_size = 0"),
 }

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ..parts import find_part, name_part
+from ...parts import find_part, name_part
 from .base import Protocol
 from .kv_prefix import KVPrefix
 from .one_step import OneStep

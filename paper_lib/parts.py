@@ -8,7 +8,7 @@ fields in their own order, those at their defaults left out.
 import ast
 import dataclasses
 
-from ..errors import InputError, unknown_name
+from .errors import InputError, unknown_name
 
 
 def find_part(kind: str, text: str, registry: dict):
