@@ -54,6 +54,18 @@ def held(protocol, n_mem=1, *, name="novels-5m", source="pg19_test_clean"):
     return by_name("measured", source=source, protocol=protocol, n_mem=n_mem).loc[name]
 
 
+def horizon(arm):
+    if arm == "printed":
+        printed = published.load_followup("progressive_capacity").set_index("model").loc["HuggingFaceTB/SmolLM2-135M"]
+        return printed.rename({"tokens_mean": "tokens", "info_gain_bits": "gain_bits"})
+    return table("horizons").set_index("arm").loc[arm]
+
+
+def survive(condition):
+    rows = table("portability").query("margin_from == 0 and margin_to == inf").set_index("condition")
+    return rows.loc[condition, "survive"]
+
+
 def on_lm(protocol, source="pg19_test_clean"):
     return held(protocol, name=SMOL, source=source)
 
@@ -228,6 +240,42 @@ PUBLISHED, BEST, SMOL, GEMMA = "published", "AdamW at its best rate", "smollm2-1
 SECOND = "anchored(n_before=0, n_after=1)"
 
 STATEMENTS = [
+    # 07
+    (
+        "07",
+        "{:.1f} tokens against {:.1f}. In bits of text the two are closer, {:.0f} against {:.0f}, since a token of "
+        "these books costs this model more: {:.1f} bits each against {:.1f}.",
+        lambda: [
+            horizon("published")["tokens"],
+            horizon("printed")["tokens"],
+            horizon("published")["gain_bits"],
+            horizon("printed")["gain_bits"],
+            horizon("published")["gain_bits"] / horizon("published")["tokens"],
+            horizon("printed")["gain_bits"] / horizon("printed")["tokens"],
+        ],
+    ),
+    (
+        "07",
+        "holds {:.0f} tokens and {:.0f} bits after {:.0f} evaluations where the published optimiser took {:,.0f}",
+        lambda: [
+            *horizon("fast")[["tokens", "gain_bits", "evaluations"]],
+            horizon("published")["evaluations"],
+        ],
+    ),
+    (
+        "07",
+        "With weights in bf16, 8 at a time, {} of them do.",
+        lambda: short(survive("bf16 weights, cache, 8 at a time")),
+    ),
+    (
+        "07",
+        "in {} of the failed texts under `strict`, as the follow-up prints. With the start token in front it does so "
+        "in {}.",
+        lambda: [
+            short(table("first_errors").set_index("protocol").loc["strict", "wrong_at_1"]),
+            {0: "none"}[table("first_errors").set_index("protocol").loc["anchored", "wrong_at_1"]],
+        ],
+    ),
     # 11
     (
         "11",

@@ -11,6 +11,7 @@ from paper_lib.analyses import (
     decoding_capacity,
     entropy_cutoff,
     exactness,
+    horizons,
     landscape,
     optimizer,
     scaling_vectors,
@@ -108,7 +109,12 @@ def judge_exactness(change):
     if change:
         for name in ("tokens_ratio", "tokens_ratio_low", "tokens_ratio_high"):
             rates[name] = (0.5 * rates["factor"].eq("criterion")).where(rates["factor"].eq("criterion"), 1.0)
-    return exactness.judge(rates)
+    printed = published.load_followup("progressive_capacity").set_index("model").loc["HuggingFaceTB/SmolLM2-135M"]
+    if change:
+        printed = printed.replace(printed["tokens_mean"], printed["tokens_mean"] / 2)
+    grown = horizons.compute_horizons(measured.load_arms("horizon_smollm2-135m")).query("arm == 'published'")
+    replicated = horizons.compare_with_printed(grown, printed, n_resamples=1000, seed=0)
+    return exactness.judge(rates) + horizons.judge({"SmolLM2-135M": replicated})
 
 
 JUDGES = {

@@ -79,7 +79,8 @@ def follow_trajectory():
     results = {}
     for batch in optimise(lm, find_protocol("strict"), cases, recipe, batch_size=3):
         for result in batch:
-            numbers = [result.n_steps, *result.measured.values(), *result.vectors.flatten()[::8].tolist()]
+            sums = [value for value in result.measured.values() if not isinstance(value, list)]
+            numbers = [result.n_steps, *sums, *result.vectors.flatten()[::8].tolist()]
             results[result.case.key] = [round(float(number), 6) for number in numbers]
     return results
 
