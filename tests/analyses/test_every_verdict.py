@@ -105,8 +105,9 @@ def judge_optimizer(change):
 
 
 def judge_exactness(change):
-    rates = table("exchange_rates")
+    rates, curve = table("exchange_rates"), table("learning_curve")
     if change:
+        curve[["growth", "growth_low", "growth_high"]] += 1
         for name in ("tokens_ratio", "tokens_ratio_low", "tokens_ratio_high"):
             rates[name] = (0.5 * rates["factor"].eq("criterion")).where(rates["factor"].eq("criterion"), 1.0)
     printed = published.load_followup("progressive_capacity").set_index("model").loc["HuggingFaceTB/SmolLM2-135M"]
@@ -114,7 +115,7 @@ def judge_exactness(change):
         printed = printed.replace(printed["tokens_mean"], printed["tokens_mean"] / 2)
     grown = horizons.compute_horizons(measured.load_arms("horizon_smollm2-135m")).query("arm == 'published'")
     replicated = horizons.compare_with_printed(grown, printed, n_resamples=1000, seed=0)
-    return exactness.judge(rates) + horizons.judge({"SmolLM2-135M": replicated})
+    return exactness.judge(rates, curve) + horizons.judge({"SmolLM2-135M": replicated})
 
 
 JUDGES = {

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -94,12 +95,36 @@ def test_what_is_held_exactly_counts_nothing_for_a_text_that_never_is():
     assert row["bits"] == pytest.approx(10 / math.log(2))
 
 
+def test_a_learning_curve_says_what_each_step_of_it_brought():
+    cases = pd.DataFrame([arm_case("fast", text, 400, (200, 14, 80.0), (400, 24, 60.0)) for text in "ab"])
+    curve = exactness.compute_learning_curve(cases, [200, 400], **NONE)
+    assert curve["tokens"].tolist() == [10, 20]
+    assert curve["nats"].tolist() == [20, 40]
+    assert curve["growth"].tolist()[1] == 2
+
+
+def test_starts_share_the_variance_with_texts():
+    rng = np.random.default_rng(0)
+    texts = np.repeat(np.arange(400), 4)
+    gains = rng.normal(0, 3, 400)[texts] + rng.normal(0, 1, 1600) + 50
+    cases = pd.DataFrame({"text_id": texts, "cluster_id": texts, "ce_lm_nats": 100.0, "ce_mem_nats": 100 - gains})
+    cases["exact"] = np.tile([True, False, False, False], 400)
+    shares = exactness.compute_starts(cases, **NONE)["share"].tolist()
+    assert shares[:2] == [0.25, 1]
+    assert shares[2] == pytest.approx(0.9, abs=0.02)
+
+
 def test_verdicts_follow_the_rates():
+    curve = pd.DataFrame({"growth": [1.02], "growth_low": [1.01], "growth_high": [1.03]})
     rates = pd.DataFrame({"to": [*list(exactness.CRITERIA)[1:], "strict", "anchored"]})
+
+    def judge():
+        return [row["verdict"] for row in exactness.judge(rates, curve)]
+
     for name, values in (("tokens_ratio", 1.0), ("tokens_ratio_low", 1.0), ("tokens_ratio_high", 1.0)):
         rates[name] = values
-    assert [row["verdict"] for row in exactness.judge(rates)] == [SUPPORTED, SUPPORTED, CONTRADICTED, CONTRADICTED]
-    rates["tokens_ratio_high"] = 2.0
-    assert [row["verdict"] for row in exactness.judge(rates)] == [UNDECIDED] * 4
-    rates[["tokens_ratio", "tokens_ratio_low"]] = 2.0
-    assert [row["verdict"] for row in exactness.judge(rates)] == [CONTRADICTED, CONTRADICTED, SUPPORTED, SUPPORTED]
+    assert judge() == [SUPPORTED, SUPPORTED, CONTRADICTED, CONTRADICTED, SUPPORTED]
+    rates["tokens_ratio_high"], curve["growth_high"] = 2.0, 1.1
+    assert judge() == [UNDECIDED] * 5
+    rates[["tokens_ratio", "tokens_ratio_low"]], curve["growth_low"] = 2.0, 1.08
+    assert judge() == [CONTRADICTED, CONTRADICTED, SUPPORTED, SUPPORTED, CONTRADICTED]
