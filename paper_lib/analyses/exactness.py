@@ -209,18 +209,21 @@ def compute_portability(decoded: pd.DataFrame, cases: pd.DataFrame, **resampling
 
 
 def compute_exact_gains(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
-    """Return what one vector holds exactly, per protocol: mean over texts of tokens, bits and bytes of the longest.
+    """Return what one vector holds exactly, per protocol, at each text's longest exact length, 0 for none; means.
 
-    Bits are the information gain at each text's longest exact length, 0 for none.
+    ``tokens`` and ``bytes`` of text; ``text_bits``, its cross-entropy under the model alone, all of which the vector
+    saves a decoder; ``gain_bits``, the information gain, which is less by what the model with the vector still doubts.
     """
     rows = []
     for protocol, group in cases.groupby("protocol", sort=False):
         exact = group["exact"].astype(bool)
-        bits = nats_to_bits(group["ce_lm_nats"] - group["ce_mem_nats"])
-        held = pd.DataFrame({"tokens": group["length"], "bits": bits, "bytes": group["text_bytes"]}).where(exact, 0)
+        held = pd.DataFrame({"tokens": group["length"], "bytes": group["text_bytes"]})
+        held["text_bits"] = nats_to_bits(group["ce_lm_nats"])
+        held["gain_bits"] = nats_to_bits(group["ce_lm_nats"] - group["ce_mem_nats"])
+        held = held.where(exact, 0)
         held = held.assign(cluster_id=group["cluster_id"]).groupby(group["text_id"]).max()
         row = {"origin": "measured", "protocol": protocol, "n_texts": len(held)}
-        for name in ("tokens", "bits", "bytes"):
+        for name in ("tokens", "bytes", "text_bits", "gain_bits"):
             mean = weighted_mean(held[name].astype(float))
             row |= bootstrap_clusters(held["cluster_id"], mean, **resampling).columns(name)
         rows.append(row)

@@ -92,7 +92,8 @@ def test_what_is_held_exactly_counts_nothing_for_a_text_that_never_is():
     cases = [run("a", 8, 5, nats=8.0), run("a", 16, 5, nats=20.0), run("a", 32, 4, nats=50.0), run("b", 8, 1)]
     row = exactness.compute_exact_gains(pd.DataFrame(cases).assign(text_bytes=40), **NONE).iloc[0]
     assert (row["tokens"], row["bytes"]) == (8, 20)
-    assert row["bits"] == pytest.approx(10 / math.log(2))
+    assert row["gain_bits"] == pytest.approx(10 / math.log(2))
+    assert row["text_bits"] == pytest.approx(24 / math.log(2))
 
 
 def test_a_learning_curve_says_what_each_step_of_it_brought():
