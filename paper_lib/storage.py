@@ -1,8 +1,8 @@
 """Storage: the precision that vectors are rounded to before they are measured and kept.
 
-Floating-point numbers, or a few bits for each number and one scale for each vector. Rounding is written for numpy and
-torch alike, since vectors are found with one and frozen with the other. A storage of your own is an object of a
-subclass of ``Storage``, entered in ``STORAGES``.
+Floating-point numbers, or a few bits for each number and one scale for each vector. Tensors are rounded by their own
+methods, so that this module, which freezing needs too, needs no torch. A storage of your own is an object of a subclass
+of ``Storage``, entered in ``STORAGES``.
 """
 
 import math
@@ -14,7 +14,9 @@ import numpy as np
 
 from .parts import find_part
 
-SCALES = [2.0 ** (power / 4) for power in range(-64, 64)]  # one of them is named in 7 bits
+# Four steps to each power of two, of 12 significant bits: times a level of 9 bits that is exact in fp32, so the numbers
+# are the same wherever they are computed. One of them is named in 7 bits.
+SCALES = [round(2 ** (11 + n / 4)) * 2.0 ** (power - 11) for power in range(-16, 16) for n in range(4)]
 
 
 class Storage(ABC):
@@ -24,7 +26,7 @@ class Storage(ABC):
 
     @abstractmethod
     def round(self, vectors):
-        """Return ``vectors`` (..., width), an array or a tensor, as they are after being stored, in their own dtype."""
+        """Return ``vectors`` (..., width), a tensor, as they are after being stored, in their own dtype."""
 
     @abstractmethod
     def n_bits(self, width: int) -> int:
@@ -43,9 +45,7 @@ class Float32(Storage):
 
     def round(self, vectors):
         """Round to the nearest number of that precision."""
-        if isinstance(vectors, np.ndarray):
-            return vectors.astype(self.dtype).astype(vectors.dtype)
-        return (vectors.half() if self.dtype == "float16" else vectors.float()).to(vectors.dtype)
+        return vectors.float().to(vectors.dtype)
 
     def n_bits(self, width: int) -> int:
         """Return the bits of all numbers."""
@@ -57,6 +57,10 @@ class Float16(Float32):
     """IEEE numbers of 16 bits."""
 
     dtype = "float16"
+
+    def round(self, vectors):
+        """Round to the nearest number of that precision."""
+        return vectors.half().to(vectors.dtype)
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Levels(Storage):
             raise ValueError(f"{self.bits} bits for each number; use 2 to 8")
 
     def round(self, vectors):
-        """Round each vector (..., width) to the levels of its best step."""
+        """Round each vector (..., width) to the levels of its best step; an array too."""
         best, least = vectors + math.inf, vectors[..., 0] + math.inf
         for scale in SCALES:
             rounded = (self._levels(vectors, scale) + 0.5) * scale

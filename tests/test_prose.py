@@ -61,9 +61,17 @@ def horizon(arm):
     return table("horizons").set_index("arm").loc[arm]
 
 
+CONDITIONS = list(table("portability")["condition"].unique())
+
+
 def survive(condition):
     rows = table("portability").query("margin_from == 0 and margin_to == inf").set_index("condition")
     return rows.loc[condition, "survive"]
+
+
+def count_surviving(condition):
+    rows = table("portability").query("margin_from == 0 and margin_to == inf").set_index("condition")
+    return rows.loc[condition, "survive"] * rows.loc[condition, "n_vectors"]
 
 
 def on_lm(protocol, source="pg19_test_clean"):
@@ -243,8 +251,8 @@ STATEMENTS = [
     # 07
     (
         "07",
-        "{:.1f} tokens against {:.1f}. In bits of text the two are closer, {:.0f} against {:.0f}, since a token of "
-        "these books costs this model more: {:.1f} bits each against {:.1f}.",
+        "{:.1f} tokens against {:.1f}. In bits gained the two are closer, {:.0f} against {:.0f}: a token that is held "
+        "brings {:.1f} bits here and {:.1f} there.",
         lambda: [
             horizon("published")["tokens"],
             horizon("printed")["tokens"],
@@ -256,11 +264,27 @@ STATEMENTS = [
     ),
     (
         "07",
-        "holds {:.0f} tokens and {:.0f} bits after {:.0f} evaluations where the published optimiser took {:,.0f}",
+        "holds {:.0f} tokens and {:.0f} bits after a median of {:.0f} evaluations where the published optimiser took "
+        "{:,.0f}",
         lambda: [
             *horizon("fast")[["tokens", "gain_bits", "evaluations"]],
             horizon("published")["evaluations"],
         ],
+    ),
+    (
+        "07",
+        "after 400 evaluations, it brings {} [{}, {:.2f}] times the tokens made right",
+        lambda: [
+            short(value) if value < 1 else value
+            for value in table("exchange_rates")
+            .set_index("to")
+            .loc["start token first, 400 evaluations", ["tokens_ratio", "tokens_ratio_low", "tokens_ratio_high"]]
+        ],
+    ),
+    (
+        "07",
+        "all {:.0f} vectors decode in fp32 and fp64",
+        lambda: min(count_surviving(condition) for condition in CONDITIONS if condition[:4] in ("fp32", "fp64")),
     ),
     (
         "07",
@@ -269,8 +293,8 @@ STATEMENTS = [
     ),
     (
         "07",
-        "in {} of the failed texts under `strict`, as the follow-up prints. With the start token in front it does so "
-        "in {}.",
+        "in {} of the failed texts under `strict`; it is where the vectors of the follow-up break too. With the start "
+        "token in front it does so in {}.",
         lambda: [
             short(table("first_errors").set_index("protocol").loc["strict", "wrong_at_1"]),
             {0: "none"}[table("first_errors").set_index("protocol").loc["anchored", "wrong_at_1"]],

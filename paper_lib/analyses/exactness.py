@@ -21,7 +21,7 @@ PROTOCOLS = {  # what changes from one protocol to the next
     ("strict", "anchored"): "vector: at position 0, to after the start token",
 }
 # What changes from one arm of the sweep `exchange_*` to another: factor, arm and evaluations before, the same after,
-# and the suffix of the sweep that has the arm after. All arms have the same texts of 64 targets, more than any holds.
+# and the suffix of the sweep that has the arm after. All arms have the same texts of 64 targets.
 ARMS = [
     ("learning rate: .01, to .1", ("published", 400), ("learning rate .1", 400), ""),
     ("evaluations: 200, to 400", ("published", 200), ("published", 400), ""),
@@ -83,6 +83,8 @@ def compare_arms(arms: dict[str, pd.DataFrame], **resampling) -> pd.DataFrame:
 
     ``arms`` has the cases of the sweeps that compare them, by the suffix of their name. ``tokens_ratio`` is that of
     tokens that the vector made right, beyond those that the model has right alone; ``gain_ratio`` that of nats.
+    ``n_whole_before`` and ``n_whole_after`` count texts with every token right in the end (teacher forced): a search
+    stops there, so where there are any, that side could hold more.
     """
     rows = []
     for factor, before, after, suffix in ARMS:
@@ -90,12 +92,17 @@ def compare_arms(arms: dict[str, pd.DataFrame], **resampling) -> pd.DataFrame:
         row = {"factor": factor, "from": _name_arm(*before, ""), "to": _name_arm(*after, suffix)}
         row |= _compare(*sides, "tokens", **resampling).columns("tokens_ratio")
         row |= _compare(*sides, "nats", **resampling).columns("gain_ratio")
-        rows.append(row | {"n_texts": len(sides[0])})
+        whole = [_count_whole(arms[""], before[0]), _count_whole(arms[suffix], after[0])]
+        rows.append(row | {"n_texts": len(sides[0]), "n_whole_before": whole[0], "n_whole_after": whole[1]})
     return pd.DataFrame(rows).assign(origin="measured", tokens_are="made right, of 64")
 
 
 def _name_arm(arm, n_evaluations, suffix):
     return f"{arm}{suffix.replace('_', ', ')}, {n_evaluations} evaluations"
+
+
+def _count_whole(cases, arm):
+    return int(cases.loc[cases["arm"] == arm, "tf_exact"].astype(bool).sum())
 
 
 def _gain_of_arm(cases, arm, n_evaluations):
@@ -138,7 +145,7 @@ def compute_starts(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
     """Return how much the random start decides, from several starts of each text: values with intervals over books.
 
     The share of single searches that end exact; of texts of which the best start does; and the share of the variance
-    of information gains that lies between texts, the rest being between starts of one text.
+    of information gains, as the searches end, that lies between texts, the rest being between starts of one text.
     """
     gains = cases.assign(nats=cases["ce_lm_nats"] - cases["ce_mem_nats"], exact=cases["exact"].astype(float))
     by_text = gains.groupby("text_id").agg(

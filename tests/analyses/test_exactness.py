@@ -46,6 +46,7 @@ def arm_case(arm, text, n_steps, *curve):
     return {
         "arm": arm, "text_id": text, "cluster_id": f"book {text}", "n_steps": n_steps, "n_correct_lm": 4,
         "ce_lm_nats": 100.0, "n_correct_mem": right[-1], "ce_mem_min_nats": nats[-1],
+        "tf_exact": right[-1] == 64,
         "curve_evaluations_each": at, "curve_n_correct_each": right, "curve_ce_nats_each": nats,
     }  # fmt: skip
 
@@ -56,13 +57,14 @@ def test_arms_compare_what_was_gained_by_then():
     cases = pd.DataFrame([c for c in cases if c["arm"] != "fast"])
     early = [arm_case("fast", text, 150, (25, 5, 99.0), (125, 30, 40.0)) for text in "ab"]
     for case in early:
-        case |= {"n_correct_mem": 64, "ce_mem_min_nats": 0.0}  # exact after 150
+        case |= {"n_correct_mem": 64, "ce_mem_min_nats": 0.0, "tf_exact": True}  # exact after 150
     cases = pd.concat([cases, pd.DataFrame(early)])
     arms = {suffix: cases for _, _, _, suffix in exactness.ARMS}
     table = exactness.compare_arms(arms, **NONE).set_index("factor")
     assert table.loc["evaluations: 200, to 400", ["tokens_ratio", "gain_ratio"]].tolist() == [2, 2]
     assert table.loc["learning rate: .01, to .1", ["tokens_ratio", "gain_ratio"]].tolist() == [1, 1]
     assert table.loc["optimiser: published, to fast", ["tokens_ratio", "gain_ratio"]].tolist() == [6, 5]
+    assert table.loc["optimiser: published, to fast", ["n_whole_before", "n_whole_after"]].tolist() == [0, 2]
     assert (table["n_texts"] == 2).all()
 
 

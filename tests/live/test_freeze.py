@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save
 from tiny import save_overflowing_model
 
@@ -78,6 +79,24 @@ def test_frozen_runs_come_back_as_cases(settings, store, tmp_path):
     before = {p.name: p.read_bytes() for p in data.rglob("*") if p.is_file()}
     frozen.freeze(store, data)
     assert before == {p.name: p.read_bytes() for p in data.rglob("*") if p.is_file()}
+
+
+def test_vectors_in_few_bits_are_frozen_as_such_and_decode(settings, store, tmp_path):
+    settings |= {"storage": "levels(bits=6)", "lengths": [2], "protocols": ["strict"]}
+    settings["optimiser"]["max_steps"] = 400
+    run(settings, store)
+    frozen.freeze(store, tmp_path)
+    cases = frozen.load_runs(tmp_path).set_index("key")
+    assert cases["exact"].any()
+    with safe_open(tmp_path / "vectors" / f"{store.folder.name}.safetensors", framework="np") as file:
+        packed = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
+    for key, vectors in frozen.load_vectors(store.folder.name, tmp_path).items():
+        _, d_embed = vectors.shape
+        assert (packed[key].dtype, packed[key].shape[-1]) == (np.int8, 1 + d_embed)
+        assert np.array_equal(vectors, store.get(key)[1])
+        assert cases.loc[key, "vector_bytes"] == -(-(6 * d_embed + 7) // 8)
+    assert packed
+    assert not check_vectors(tmp_path)
 
 
 def test_freezing_does_not_bless_what_else_has_changed(settings, store, tmp_path):
