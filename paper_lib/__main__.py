@@ -2,7 +2,6 @@
 
 import sys
 import time
-from datetime import timedelta
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from .errors import InputError
 from .models import FIRST
-from .paths import BUILD, ROOT, relative_to_root
+from .paths import BUILD, relative_to_root
 
 app = typer.Typer(
     help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -109,7 +108,6 @@ def plan(
     """Estimate the cost of the cases still to run, in token-steps, FLOPs, hours and memory; early stops cost less."""
     from .config import load_sweep
     from .store import Store
-    from .tables import to_markdown
 
     settings, planner = load_sweep(sweep), _live("cost")
     gpu = device if device in planner.PEAK_FLOPS else None
@@ -119,15 +117,7 @@ def plan(
     if table.empty:
         print(f"{settings.name}: every case is stored; nothing is left to run")
         return
-    *each, total = (timedelta(seconds=round(3600 * hours)) for hours in [*table["hours"], table["hours"].sum()])
-    shown = table.drop(columns="hours").assign(
-        flops=[f"{flops:.1e}" for flops in table["flops"]], time=[str(t) for t in each]
-    )
-    print(to_markdown(shown))
-    time = (
-        f"at least {total}, at the stated rate of the {gpu}" if gpu else f"about {total}; less where cases stop early"
-    )
-    print(f"{table['n_cases'].sum()} cases, {table['flops'].sum():.1e} FLOPs, {time}")
+    print(planner.describe_cost(table, gpu))
 
 
 @app.command()
@@ -145,18 +135,23 @@ def status(name: Annotated[str, typer.Argument(help="The name of a sweep.")]) ->
 
 
 @app.command()
-def freeze(name: Annotated[str, typer.Argument(help="The name of a sweep that has run.")]) -> None:
+def freeze(
+    name: Annotated[str, typer.Argument(help="The name of a sweep that has run.")],
+    keep: Annotated[
+        Literal["longest_exact", "all"], typer.Option(help="Vectors: each text's longest exact one, or all.")
+    ] = "longest_exact",
+) -> None:
     """Write a sweep's records, and the vectors worth keeping, into data/ for the notebooks.
 
     What a GPU found exact is first decoded again on this CPU.
     """
-    from .frozen import freeze
+    from .frozen import freeze as write_frozen
     from .store import Store
 
     store = Store(name)
     if any(store.get(key)[0]["ladder_device"] != "cpu" for key in store):
         _live("proofs").prove_on_cpu(store)
-    for path in freeze(store):
+    for path in write_frozen(store, keep=keep):
         print(f"wrote {relative_to_root(path)}")
 
 
@@ -232,9 +227,21 @@ def decode(
 
 
 @app.command()
-def survive(name: Annotated[str, typer.Argument(help="A frozen sweep with exact texts.")]) -> None:
-    """Decode frozen vectors under other precisions, batches and threads; write which survive to data/portability."""
-    print(f"wrote {relative_to_root(_live('portability').measure_portability(name))}")
+def examine(
+    what: Annotated[
+        Literal["portability", "geometry", "coders"],
+        typer.Argument(help="Frozen vectors elsewhere; paths between them, and vectors disturbed; texts under coders."),
+    ],
+    name: Annotated[str, typer.Argument(help="A frozen sweep; for coders a file, such as sweeps/coders/*.yml.")],
+) -> None:
+    """Measure what is not a sweep: how vectors bear other conditions, where they lie, what coders make of texts."""
+    if what == "coders":
+        from .config import load_sweep
+
+        name = load_sweep(Path(name), _live("coders").Coding)
+    measure = getattr(_live(what), f"measure_{what}")
+    for path in measure(name):
+        print(f"wrote {relative_to_root(path)}")
 
 
 @app.command()
@@ -262,12 +269,9 @@ def manifest() -> None:
 @app.command()
 def links() -> None:
     """Copy the repository's address from pyproject.toml into every badge and clone command."""
-    from .files import write_text
-    from .reproduce.links import repository_url, retarget_links
-    from .reproduce.notebooks import find_notebooks
+    from .reproduce.links import carry_address
 
-    for path in [ROOT / "README.md", ROOT / "CITATION.cff", *find_notebooks()]:
-        write_text(path, retarget_links(path.read_text(encoding="utf-8"), repository_url()))
+    carry_address()
 
 
 def _live(module):

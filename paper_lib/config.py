@@ -270,8 +270,8 @@ def hash_ids(ids) -> str:
     return hashlib.sha256(",".join(str(int(i)) for i in ids).encode()).hexdigest()
 
 
-def load_sweep(path: Path) -> Sweep:
-    """Return the sweep in a YAML file; raise InputError naming the file, the first bad key and what it should be."""
+def load_sweep(path: Path, kind: type[Settings] = Sweep) -> Settings:
+    """Return the settings in a YAML file, of a sweep or another kind; InputError naming file and first bad key."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} is missing; give the path of a sweep, such as one of sweeps/*.yml")
@@ -279,7 +279,7 @@ def load_sweep(path: Path) -> Sweep:
         content = yaml.safe_load(read_utf8(path))
         if not isinstance(content, dict):
             raise InputError(f"{path}: not a list of `key: value`; see sweeps/ for examples")
-        return Sweep(**content)
+        return kind(**content)
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         raise InputError(f"{path}, line {line}: not YAML; see sweeps/ for examples") from None

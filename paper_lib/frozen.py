@@ -87,21 +87,20 @@ def load_vectors(sweep: str, data: Path = DATA) -> dict[str, np.ndarray]:
         return {key: unpack(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118, not a dict
 
 
-def write_portability(frame: pd.DataFrame, sweep: str, data: Path = DATA) -> Path:
-    """Write which vectors of a sweep decode under which condition to data/portability/<sweep>.parquet, and hash it."""
-    buffer, path = io.BytesIO(), data / "portability" / f"{sweep}.parquet"
+def write_findings(kind: str, name: str, frame: pd.DataFrame, data: Path = DATA) -> Path:
+    """Write what was measured beside cases, such as portability, to data/<kind>/<name>.parquet, and hash it."""
+    buffer, path = io.BytesIO(), data / kind / f"{name}.parquet"
     frame.to_parquet(buffer, index=False)
     write_bytes(path, buffer.getvalue())
     write_manifest(data, changed=(path,))
     return path
 
 
-def load_portability(data: Path = DATA) -> pd.DataFrame:
-    """Return ``sweep``, ``key``, ``condition`` and ``survives`` of every vector that was decoded under conditions."""
-    tables = sorted((data / "portability").glob("*.parquet"))
+def load_findings(kind: str, data: Path = DATA) -> pd.DataFrame:
+    """Return all tables of data/<kind> as one; without rows and columns where there is none."""
+    tables = sorted((data / kind).glob("*.parquet"))
     frames = [pd.read_parquet(io.BytesIO(read_bytes(path, data))) for path in tables]
-    columns = ["sweep", "key", "condition", "survives"]
-    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def load_frozen_cases(path: Path) -> dict[str, tuple[dict, np.ndarray]] | None:

@@ -17,6 +17,8 @@ HEAVY = {
     "tokenizers",
     "huggingface_hub",
     "accelerate",
+    "constriction",
+    "dahuffman",
     "pysbd",
     "jaxtyping",
 }

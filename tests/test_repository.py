@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 import paper_lib
 from paper_lib.config import Sweep, load_sweep
 from paper_lib.frozen import load_runs
+from paper_lib.live.coders import Coding
 from paper_lib.paths import PUBLISHED, ROOT
 from paper_lib.published import load_models
 from paper_lib.reproduce import links, notebooks
@@ -87,8 +88,11 @@ def test_the_readmes_sweep_is_a_valid_one():
 
 
 def test_every_sweep_is_valid_and_has_a_name_of_its_own():
-    sweeps = [load_sweep(path) for path in sorted((ROOT / "sweeps").rglob("*.yml"))]
+    paths = sorted((ROOT / "sweeps").rglob("*.yml"))
+    codings = [load_sweep(path, Coding) for path in paths if path.parent.name == "coders"]
+    sweeps = [load_sweep(path) for path in paths if path.parent.name != "coders"]
     assert len({sweep.name for sweep in sweeps}) == len(sweeps)
+    assert len({coding.name for coding in codings}) == len(codings) > 0
     assert {sweep.name for sweep in sweeps} >= set(load_runs()["sweep"])
 
 

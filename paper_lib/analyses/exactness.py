@@ -198,7 +198,8 @@ def _is_wrong(case, token):
 def compute_portability(decoded: pd.DataFrame, cases: pd.DataFrame, **resampling) -> pd.DataFrame:
     """Return the share of exact vectors that decode under each condition, all together and by margin (MARGIN_EDGES).
 
-    ``decoded`` says which survived (see ``frozen.load_portability``), ``cases`` has margins. Intervals over books.
+    ``decoded`` says which survived (``frozen.load_findings("portability")``), ``cases`` has margins. Intervals over
+    books.
     """
     facts = cases.set_index("key")[["min_logit_margin", "cluster_id"]]
     decoded = decoded.join(facts, on="key", how="inner")

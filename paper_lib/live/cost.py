@@ -10,6 +10,7 @@ import math
 import resource
 import statistics
 import time
+from datetime import timedelta
 
 import pandas as pd
 import torch
@@ -17,6 +18,7 @@ import torch
 from ..config import Sweep
 from ..errors import InputError, unknown_name
 from ..store import Store
+from ..tables import to_markdown
 from .cases import find_waiting, group_cases
 from .goals import GOALS
 from .lm import FrozenLM
@@ -67,6 +69,18 @@ def compute_cost(
             row |= {"hours": n_steps * seconds / 3600, "memory_gb": memory_bytes / 1e9}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def describe_cost(table: pd.DataFrame, gpu: str | None = None) -> str:
+    """Return a table of costs and their sum, as they are shown; ``gpu``: the one whose stated rate was asked for."""
+    *each, total = (timedelta(seconds=round(3600 * hours)) for hours in [*table["hours"], table["hours"].sum()])
+    shown = table.drop(columns="hours").assign(
+        flops=[f"{flops:.1e}" for flops in table["flops"]], time=[str(t) for t in each]
+    )
+    duration = (
+        f"at least {total}, at the stated rate of the {gpu}" if gpu else f"about {total}; less where cases stop early"
+    )
+    return f"{to_markdown(shown)}\n{table['n_cases'].sum()} cases, {table['flops'].sum():.1e} FLOPs, {duration}"
 
 
 def time_step(lm: FrozenLM, protocol: Protocol, cases: list[Case], recipe: Recipe, timing_seconds: float) -> float:

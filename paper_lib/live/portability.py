@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..errors import InputError
-from ..frozen import load_runs, load_vectors, write_portability
+from ..frozen import load_runs, load_vectors, write_findings
 from ..paths import DATA
 from .load import load_lm, load_same
 from .proofs import decode_together, is_its_text
@@ -48,7 +48,7 @@ CONDITIONS = {
 }
 
 
-def measure_portability(sweep: str, data: Path = DATA) -> Path:
+def measure_portability(sweep: str, data: Path = DATA) -> list[Path]:
     """Decode the frozen exact vectors of a sweep under each of CONDITIONS; write data/portability/<sweep>.parquet.
 
     Columns: ``sweep``, ``key``, ``condition``, ``survives`` (the text comes back whole), ``device``. InputError for a
@@ -69,7 +69,7 @@ def measure_portability(sweep: str, data: Path = DATA) -> Path:
         with _threads(os.cpu_count() if condition.all_threads else 1):
             for group in groups.values():
                 rows += _decode(lm, condition, name, group, vectors)
-    return write_portability(pd.DataFrame(rows).assign(sweep=sweep), sweep, data)
+    return [write_findings("portability", sweep, pd.DataFrame(rows).assign(sweep=sweep), data)]
 
 
 def _load_under(condition, record):

@@ -3,7 +3,9 @@
 import re
 import tomllib
 
+from ..files import write_text
 from ..paths import ROOT
+from .notebooks import find_notebooks
 
 
 def repository_url() -> str:
@@ -23,3 +25,9 @@ def retarget_links(text: str, url: str) -> str:
     ):
         text = re.sub(pattern, lambda match, address=address: match[1] + address, text)
     return text
+
+
+def carry_address() -> None:
+    """Write the repository's address into every file that carries it."""
+    for path in [ROOT / "README.md", ROOT / "CITATION.cff", *find_notebooks()]:
+        write_text(path, retarget_links(path.read_text(encoding="utf-8"), repository_url()))

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from paper_lib.errors import InputError
-from paper_lib.frozen import load_portability
+from paper_lib.frozen import load_findings
 from paper_lib.live import portability
 from paper_lib.live.portability import CONDITIONS, measure_portability
 from paper_lib.paths import DATA
@@ -27,7 +27,7 @@ def test_what_is_exact_survives_in_fp32_and_not_all_of_it_in_bf16(data, monkeypa
     names = ["fp32, cache, 8 at a time", "fp32, whole forward, 8 at a time", "bf16 weights, cache, 8 at a time"]
     monkeypatch.setattr(portability, "CONDITIONS", {name: CONDITIONS[name] for name in names})
     measure_portability(SWEEP, data)
-    shares = load_portability(data).groupby("condition")["survives"].agg(["mean", "size"])
+    shares = load_findings("portability", data).groupby("condition")["survives"].agg(["mean", "size"])
     assert list(shares.loc[names[:2], "mean"]) == [1, 1]
     assert shares.loc[names[2], "mean"] < 1
     assert shares["size"].nunique() == 1

@@ -1,0 +1,81 @@
+"""Paths between solutions and disturbed solutions, on the model that ships and against plain loops."""
+
+import numpy as np
+import pytest
+import torch
+
+from paper_lib.errors import InputError
+from paper_lib.frozen import freeze, load_findings, load_runs, load_vectors
+from paper_lib.live import geometry
+from paper_lib.live.geometry import bezier, measure_geometry
+from paper_lib.live.load import load_lm
+from paper_lib.live.measure import measure
+from paper_lib.live.protocols import find_protocol
+from paper_lib.store import Store
+from sweeps import run
+
+pytestmark = pytest.mark.slow
+TEXTS = ["The old man went down to the sea again.", "There was nothing to be seen from the window."]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("geometry")
+    settings = {
+        "name": "some",
+        "model": {"name": "data/models/novels-5m"},
+        "texts": {"source": "strings", "texts": TEXTS},
+        "n_texts": 2,
+        "lengths": [4],
+        "protocols": ["strict"],
+        "recipe": "fast",
+        "n_restarts": 4,
+    }
+    store = Store("some", folder / "runs")
+    run(settings, store)
+    freeze(store, folder / "data", keep="all")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"CURVE_STEPS": 40, "RADII": np.array([0.01, 2.0]), "PLACES": np.linspace(0, 1, 5)}.items():
+            patch.setattr(geometry, name, value)
+        measure_geometry("some", folder / "data")
+    return folder / "data"
+
+
+def test_a_curve_with_its_middle_in_the_middle_is_the_straight_line():
+    first, last, at = torch.randn(3, 5), torch.randn(3, 5), torch.tensor(0.3)
+    torch.testing.assert_close(bezier(first, (first + last) / 2, last, at), first + 0.3 * (last - first))
+
+
+def test_both_ends_of_a_path_are_exact_and_straight_is_shortest(data):
+    paths = load_findings("paths", data)
+    assert paths.groupby(["kind", "text_id"])[["key", "other_key"]].nunique().max().max() == geometry.N_PAIRS
+    assert paths.loc[paths["at"].isin([0, 1]), "all_right"].all()
+    assert np.allclose(paths.loc[paths["kind"] == "straight", "length_ratio"], 1, atol=1e-5)
+    assert (paths.loc[paths["kind"] == "curved", "length_ratio"] >= 1 - 1e-5).all()
+
+
+def test_a_trained_curve_is_better_than_the_straight_line(data):
+    accuracy = load_findings("paths", data).groupby("kind")["accuracy"].mean()
+    assert accuracy["curved"] > accuracy["straight"]
+
+
+def test_little_noise_changes_nothing_and_much_of_it_everything(data):
+    noise = load_findings("disturbed", data).query("kind == 'noise'")
+    assert noise.loc[noise["at"] == 0.01, "all_right"].mean() > 0.9
+    assert noise.loc[noise["at"] == 2.0, "all_right"].mean() < 0.1
+
+
+def test_what_is_disturbed_is_what_a_plain_loop_disturbs(data):
+    found = load_findings("disturbed", data).query("kind == 'scaled' and at == 0.5")
+    lm, protocol = load_lm("data/models/novels-5m"), find_protocol("strict")
+    cases, vectors = load_runs(data).set_index("key"), load_vectors("some", data)
+    for row in found.itertuples():
+        text = TEXTS[int(cases.loc[row.key, "text_id"].split("-")[-1])]
+        ids = torch.tensor([lm.tokenizer.encode(text, add_special_tokens=False)[:4]])
+        now = measure(lm, protocol, torch.from_numpy(vectors[row.key] / 2).float().unsqueeze(0), ids)
+        assert row.accuracy == pytest.approx(int(now["n_correct"]) / 4)
+
+
+def test_a_sweep_with_one_solution_of_each_text_is_refused_in_one_line():
+    with pytest.raises(InputError, match="has two exact solutions; give it n_restarts, freeze it with --keep all"):
+        measure_geometry("novels-5m_books_strict")
