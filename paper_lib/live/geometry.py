@@ -7,6 +7,7 @@ many points to decode.
 
 import dataclasses
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from .loss import Loss
 from .measure import fill_batch, measure, measure_with_gradient
 from .proofs import decode_together
 from .protocols import Protocol, find_protocol
+from .reading import describe_neighbours, describe_other_text, measure_attention
 
 N_PAIRS = 3  # of solutions of each text, each solution with the next
 N_DISTURBED = 4  # solutions of each text
@@ -40,13 +42,14 @@ CURVE_STEPS, CURVE_LR, CURVE_POINTS, CURVE_LOSS = 150, 1.0, 2, Loss(temperature=
 
 
 def measure_geometry(sweep: str, data: Path = DATA) -> list[Path]:
-    """Measure paths and disturbed vectors of a frozen sweep with several solutions of each text.
+    """Measure a frozen sweep with several exact solutions of each text; write data/<kind>/<sweep>.parquet, four kinds.
 
-    Writes data/paths/<sweep>.parquet: a row for each pair (``key``, ``other_key``), ``kind`` of path (straight, or
-    curved: quadratic Bézier with a trained middle point) and place ``at``, from 0 to 1; ``length_ratio`` is the path's
-    length over that of the straight line. And data/disturbed/<sweep>.parquet: a row for each vector, ``kind`` (noise of
-    so many of the vector's lengths, scaled, dropped coordinates), size ``at`` and ``draw``. Both have ``accuracy`` and
-    ``all_right``. InputError for a sweep that has no text with two exact solutions.
+    ``paths``: a row for each pair of solutions (``key``, ``other_key``), ``path`` (straight, or curved: a quadratic
+    Bézier with a trained middle point) and place ``at`` from 0 to 1; ``length_ratio`` is the path's length over that of
+    the straight line. ``disturbed``: a row for each solution, ``how`` (noise of so many of the vector's lengths,
+    scaled, dropped coordinates), size ``at`` and ``draw``. Both have ``accuracy`` and ``all_right``. ``neighbours`` and
+    ``attention``: a row for each solution (and layer), see ``reading.py``. InputError for a sweep that has no text with
+    two exact solutions.
     """
     cases = load_runs(data).query("sweep == @sweep and exact").sort_values(["text_id", "key"])
     vectors = load_vectors(sweep, data)
@@ -54,20 +57,22 @@ def measure_geometry(sweep: str, data: Path = DATA) -> list[Path]:
     texts = [group.to_dict("records") for _, group in cases.groupby(["arm", "text_id", "length"]) if len(group) > 1]
     if not texts:
         raise InputError(f"no text of {sweep} has two exact solutions; give it n_restarts, freeze it with --keep all")
-    autocast, paths, disturbed = texts[0][0]["autocast"], [], []
-    lm = load_same(texts[0][0])
-    lm = dataclasses.replace(lm, autocast=getattr(torch, autocast) if autocast else None)  # to train curves only
-    for records in tqdm(texts, desc=sweep, unit="text"):
-        protocol = find_protocol(records[0]["protocol"])
-        ids = decode_together(lm, records[:1], [vectors[records[0]["key"]]])[0].unsqueeze(0)
+    lm, autocast = load_same(texts[0][0]), texts[0][0]["autocast"]
+    quick = dataclasses.replace(lm, autocast=getattr(torch, autocast) if autocast else None)  # to train curves
+    spelled = [decode_together(lm, some[:1], [vectors[some[0]["key"]]])[0].unsqueeze(0) for some in texts]
+    found = defaultdict(list)
+    for number, records in enumerate(tqdm(texts, desc=sweep, unit="text")):
+        protocol, ids = find_protocol(records[0]["protocol"]), spelled[number]
         solutions = torch.stack([torch.from_numpy(vectors[record["key"]]).float() for record in records])
-        paths += _measure_paths(lm, protocol, ids, records[: N_PAIRS + 1], solutions)
+        found["paths"] += _measure_paths(quick, protocol, ids, records[: N_PAIRS + 1], solutions[: N_PAIRS + 1])
         for record, vector in zip(records[:N_DISTURBED], solutions, strict=False):
-            disturbed += _measure_disturbed(lm, protocol, ids, record, vector)
-    return [
-        write_findings(kind, sweep, pd.DataFrame(rows).assign(sweep=sweep), data)
-        for kind, rows in (("paths", paths), ("disturbed", disturbed))
-    ]
+            found["disturbed"] += _measure_disturbed(lm, protocol, ids, record, vector)
+        others = describe_other_text(lm, protocol, solutions, spelled[number - 1])
+        for record, near, other in zip(records, describe_neighbours(lm, solutions), others, strict=True):
+            found["neighbours"].append(_describe(record) | near | other)
+        for case, shares in measure_attention(lm, protocol, solutions, ids):
+            found["attention"].append(_describe(records[case]) | shares)
+    return [write_findings(kind, sweep, pd.DataFrame(rows).assign(sweep=sweep), data) for kind, rows in found.items()]
 
 
 # --- paths ---------------------------------------------------------------------------------------------------------
@@ -77,13 +82,13 @@ def _measure_paths(lm, protocol, ids, records, solutions) -> Iterator[dict]:
     first, last = solutions[:-1], solutions[1:]
     middles = {"straight": (first + last) / 2, "curved": train_middles(lm, protocol, ids, first, last)}
     places = torch.from_numpy(PLACES).to(first.dtype).view(1, -1, 1, 1)
-    for kind, middle in middles.items():
+    for path, middle in middles.items():
         points = bezier(*(ends.unsqueeze(1) for ends in (first, middle, last)), places)
         lengths = (points[:, 1:] - points[:, :-1]).flatten(2).norm(dim=-1).sum(1)
         ratios = (lengths / (last - first).flatten(1).norm(dim=-1)).tolist()
         right = iter(_measure_all(lm, protocol, points.flatten(0, 1), ids))
         for (record, other), ratio in zip(itertools.pairwise(records), ratios, strict=True):
-            pair = {"key": record["key"], "other_key": other["key"], "kind": kind, "length_ratio": ratio}
+            pair = {"other_key": other["key"], "path": path, "length_ratio": ratio}
             yield from (_describe(record) | pair | {"at": at} | next(right) for at in PLACES)
 
 
@@ -132,11 +137,11 @@ def _measure_disturbed(lm, protocol, ids, record, vector) -> Iterator[dict]:
         "scaled": (SCALES, 1, lambda at, n: at * vector),
         "dropped": (DROPPED, N_DIRECTIONS, lambda at, n: vector * (order[n] >= at * vector.numel())),
     }
-    for kind, (sizes, n_draws, apply) in disturb.items():
+    for how, (sizes, n_draws, apply) in disturb.items():
         trials = list(itertools.product(sizes, range(n_draws)))
         right = _measure_all(lm, protocol, torch.stack([apply(float(at), n) for at, n in trials]), ids)
         for (at, n), facts in zip(trials, right, strict=True):
-            yield _describe(record) | {"key": record["key"], "kind": kind, "at": at, "draw": n} | facts
+            yield _describe(record) | {"how": how, "at": at, "draw": n} | facts
 
 
 @torch.no_grad()
@@ -150,4 +155,4 @@ def _measure_all(lm, protocol, vectors, ids) -> list[dict]:
 
 
 def _describe(record):
-    return {name: record[name] for name in ("arm", "text_id", "cluster_id", "protocol", "length")}
+    return {name: record[name] for name in ("key", "arm", "text_id", "cluster_id", "protocol", "length")}

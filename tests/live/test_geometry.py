@@ -48,25 +48,25 @@ def test_a_curve_with_its_middle_in_the_middle_is_the_straight_line():
 
 def test_both_ends_of_a_path_are_exact_and_straight_is_shortest(data):
     paths = load_findings("paths", data)
-    assert paths.groupby(["kind", "text_id"])[["key", "other_key"]].nunique().max().max() == geometry.N_PAIRS
+    assert paths.groupby(["path", "text_id"])[["key", "other_key"]].nunique().max().max() == geometry.N_PAIRS
     assert paths.loc[paths["at"].isin([0, 1]), "all_right"].all()
-    assert np.allclose(paths.loc[paths["kind"] == "straight", "length_ratio"], 1, atol=1e-5)
-    assert (paths.loc[paths["kind"] == "curved", "length_ratio"] >= 1 - 1e-5).all()
+    assert np.allclose(paths.loc[paths["path"] == "straight", "length_ratio"], 1, atol=1e-5)
+    assert (paths.loc[paths["path"] == "curved", "length_ratio"] >= 1 - 1e-5).all()
 
 
 def test_a_trained_curve_is_better_than_the_straight_line(data):
-    accuracy = load_findings("paths", data).groupby("kind")["accuracy"].mean()
+    accuracy = load_findings("paths", data).groupby("path")["accuracy"].mean()
     assert accuracy["curved"] > accuracy["straight"]
 
 
 def test_little_noise_changes_nothing_and_much_of_it_everything(data):
-    noise = load_findings("disturbed", data).query("kind == 'noise'")
+    noise = load_findings("disturbed", data).query("how == 'noise'")
     assert noise.loc[noise["at"] == 0.01, "all_right"].mean() > 0.9
     assert noise.loc[noise["at"] == 2.0, "all_right"].mean() < 0.1
 
 
 def test_what_is_disturbed_is_what_a_plain_loop_disturbs(data):
-    found = load_findings("disturbed", data).query("kind == 'scaled' and at == 0.5")
+    found = load_findings("disturbed", data).query("how == 'scaled' and at == 0.5")
     lm, protocol = load_lm("data/models/novels-5m"), find_protocol("strict")
     cases, vectors = load_runs(data).set_index("key"), load_vectors("some", data)
     for row in found.itertuples():
@@ -74,6 +74,33 @@ def test_what_is_disturbed_is_what_a_plain_loop_disturbs(data):
         ids = torch.tensor([lm.tokenizer.encode(text, add_special_tokens=False)[:4]])
         now = measure(lm, protocol, torch.from_numpy(vectors[row.key] / 2).float().unsqueeze(0), ids)
         assert row.accuracy == pytest.approx(int(now["n_correct"]) / 4)
+
+
+def test_neighbours_are_those_of_a_plain_search(data):
+    lm, vectors = load_lm("data/models/novels-5m"), load_vectors("some", data)
+    table = lm.model.get_input_embeddings().weight.numpy()
+    for row in load_findings("neighbours", data).itertuples():
+        vector = vectors[row.key][0]
+        cosines = table @ vector / np.linalg.norm(table, axis=1) / np.linalg.norm(vector)
+        assert row.nearest_cosine == pytest.approx(cosines.max(), abs=1e-5)
+        assert row.norm_ratio == pytest.approx(np.linalg.norm(vector) / np.linalg.norm(table, axis=1).mean(), rel=1e-4)
+
+
+def test_another_text_costs_alone_what_the_model_alone_makes_of_it(data):
+    found, cases = load_findings("neighbours", data), load_runs(data)
+    for text, other in ((0, 1), (1, 0)):
+        rows = found[found["text_id"] == f"strings-{text}"]
+        alone = np.sum(cases.loc[cases["text_id"] == f"strings-{other}", "ce_lm_nats_each"].iloc[0][1:])
+        assert np.allclose(rows["other_ce_alone_nats"], alone, rtol=1e-3)
+        assert (rows["other_ce_behind_nats"] != rows["other_ce_alone_nats"]).all()
+
+
+def test_attention_goes_to_vectors_and_text(data):
+    shares = load_findings("attention", data)
+    lm = load_lm("data/models/novels-5m")
+    assert set(shares["layer"]) == set(range(lm.model.config.num_hidden_layers))
+    assert shares["on_vectors"].between(0, 1).all()
+    assert (shares["on_start"] == 0).all()  # strict has no start token in front
 
 
 def test_a_sweep_with_one_solution_of_each_text_is_refused_in_one_line():
