@@ -42,6 +42,23 @@ def test_keys_and_values_of_real_tokens_do_what_the_tokens_do(architecture):
         assert torch.equal(PROTOCOL.decode(lm, vectors, text[:, :0], 6, how=how), said)
 
 
+@pytest.mark.parametrize("architecture", TRANSFORMERS)
+@pytest.mark.parametrize(
+    "name", ["kv_prefix(trained='values')", "kv_prefix(layers='first')", "kv_prefix(trained='values', layers='last')"]
+)
+def test_what_is_not_trained_is_as_of_start_tokens(architecture, name):
+    lm, text, part = make_lm(architecture), random_ids(2, 6), find_protocol(name)
+    starts = vectors_of(lm, torch.full((2, 3), lm.start_id))  # case, kind x layer x position, width
+    n_layers = lm.model.config.num_hidden_layers
+    kept = starts.view(2, 2, n_layers, 3, -1)[:, 1:] if "values" in name else starts.view(2, 2, n_layers, 3, -1)
+    kept = kept[:, :, :1] if "first" in name else kept[:, :, -1:] if "last" in name else kept
+    kept = kept.flatten(1, 3)
+    assert kept.shape[1:] == part.vector_shape(lm, 3)
+    torch.testing.assert_close(measure(lm, part, kept, text)["ce_nats"], measure(lm, PROTOCOL, starts, text)["ce_nats"])
+    moved = measure(lm, part, kept + 1, text)["ce_nats"]
+    assert (moved != measure(lm, part, kept, text)["ce_nats"]).all()
+
+
 def test_nothing_that_was_said_stays_in_what_is_trained():
     lm, text = make_lm("llama"), random_ids(2, 6)
     vectors = vectors_of(lm, random_ids(2, 3, 7))
@@ -73,5 +90,7 @@ def test_it_runs_under_autocast():
 def test_what_cannot_be_is_told_in_one_line():
     with pytest.raises(InputError, match="needs keys and values.*MambaForCausalLM has none; choose another model"):
         PROTOCOL.check(make_lm("mamba"), 8, 1)
+    with pytest.raises(InputError, match="layers 'middle'.*all, first, last, every fourth"):
+        find_protocol("kv_prefix(layers='middle')")
     with pytest.raises(InputError, match="length 60 behind 8 positions exceeds .* use lengths up to 55"):
         PROTOCOL.check(make_lm("llama"), 60, 8)

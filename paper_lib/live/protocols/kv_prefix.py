@@ -2,11 +2,11 @@
 
 An input vector is the narrowest door into a frozen model; trained keys and values of ``n_mem`` positions in front of
 the text are the widest that leaves the model as it is. They go into transformers' own cache, so positions, grouped
-heads and sliding windows are the model's.
+heads and sliding windows are the model's. What is not trained, keys or whole layers, is as if start tokens stood there.
 """
 
 import functools
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,24 +14,41 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from ...errors import InputError
+from ...errors import InputError, unknown_name
 from ..lm import FrozenLM, Inputs
 from .base import Protocol
 
+TRAINED = {"both": (0, 1), "values": (1,)}  # of keys (0) and values (1)
+# Which of n layers; all but the first the same number of them.
+LAYERS: dict[str, Callable[[int], range]] = {
+    "all": range,
+    "first": lambda n: range(-(-n // 4)),
+    "last": lambda n: range(n - -(-n // 4), n),
+    "every fourth": lambda n: range(0, n, 4),
+}
 N_PROBED = 16  # tokens whose keys and values say how large such numbers are
 
 
 @dataclass(frozen=True)
 class KVPrefix(Protocol):
-    """Keys and values of ``n_mem`` positions in all layers are trained; the start token, a constant, comes after them.
+    """Keys and values of ``n_mem`` positions are trained; the start token, a constant, comes after them.
 
-    What is trained has a row for each of keys and values, layer and position, as wide as all heads of a layer.
+    ``trained`` is both or values, ``layers`` all, or a quarter of them: first, last, every fourth. What is trained has
+    a row for each kind, layer and position, as wide as all heads of a layer.
     """
+
+    trained: str = "both"
+    layers: str = "all"
+
+    def __post_init__(self):
+        for name, known in (("trained", TRAINED), ("layers", LAYERS)):
+            if getattr(self, name) not in known:
+                raise ValueError(str(unknown_name(name, getattr(self, name), known)))
 
     def build(self, lm: FrozenLM, vectors: Float[Tensor, "case row width"], ids: Int[Tensor, "case pos"]) -> Inputs:
         """Return the start token and all tokens but the last, behind the cache."""
         embeds = self._embed(lm, ids[:, : ids.shape[1] - 1])
-        return Inputs(embeds, torch.arange(ids.shape[1], device=ids.device), _fill_cache(lm, vectors))
+        return Inputs(embeds, torch.arange(ids.shape[1], device=ids.device), self._fill_cache(lm, vectors))
 
     def decode(
         self,
@@ -43,7 +60,7 @@ class KVPrefix(Protocol):
         how: str,
     ) -> Int[Tensor, "case length"]:
         """Return the model's own continuation, by ``full`` forwards behind the trained cache, or adding to it."""
-        fill = functools.partial(_fill_cache, lm, vectors)
+        fill = functools.partial(self._fill_cache, lm, vectors)
         return lm.greedy(self._embed(lm, given), self.n_targets(length), cached=how == "cached", before=fill)
 
     def n_inputs(self, length: int, n_mem: int) -> int:
@@ -51,9 +68,10 @@ class KVPrefix(Protocol):
         return length
 
     def vector_shape(self, lm: FrozenLM, n_mem: int) -> tuple[int, int]:
-        """Return (keys and values × layers × positions, heads × width of a head)."""
+        """Return (kinds × layers × positions, heads × width of a head)."""
         shape = _probe(lm)
-        return 2 * shape.n_layers * n_mem, shape.n_heads * shape.head_width
+        n_rows = len(TRAINED[self.trained]) * len(LAYERS[self.layers](shape.n_layers)) * n_mem
+        return n_rows, shape.n_heads * shape.head_width
 
     def start_std(self, lm: FrozenLM) -> float:
         """Return the standard deviation of the keys and values of some tokens of the model."""
@@ -72,6 +90,21 @@ class KVPrefix(Protocol):
     def _embed(self, lm, ids):
         start = torch.full((len(ids), 1), lm.start_id, dtype=torch.long, device=ids.device)
         return lm.embed(torch.cat([start, ids], dim=1))
+
+    def _fill_cache(self, lm, vectors):
+        # The options of a forward pass that begins behind the trained positions; used up by it.
+        shape = _probe(lm)
+        kinds, layers = TRAINED[self.trained], LAYERS[self.layers](shape.n_layers)
+        split = vectors.view(len(vectors), len(kinds), len(layers), -1, shape.n_heads, shape.head_width)
+        trained = split.transpose(3, 4).to(lm.dtype)  # case, kind, layer, head, position, width
+        filled = {(kind, layer): trained[:, i, j] for i, kind in enumerate(kinds) for j, layer in enumerate(layers)}
+        if len(filled) < 2 * shape.n_layers:
+            still = _read_starts(lm, trained.shape[4])
+            filled = {place: filled.get(place, rest.expand(len(vectors), -1, -1, -1)) for place, rest in still.items()}
+        cache = DynamicCache(config=lm.model.config)
+        for layer in range(shape.n_layers):
+            cache.update(filled[0, layer], filled[1, layer], layer)
+        return {"past_key_values": cache}
 
 
 @dataclass(frozen=True)
@@ -101,13 +134,12 @@ def _probe(lm: FrozenLM) -> _Shape:
     return _Shape(len(layers), *shapes.pop(), std=numbers.std().item())
 
 
-def _fill_cache(lm, vectors):
-    # The options of a forward pass that begins behind the trained positions; used up by it.
-    shape = _probe(lm)
-    n_mem = math.prod(vectors.shape[1:]) // (2 * shape.n_layers * shape.n_heads * shape.head_width)
-    split = vectors.view(len(vectors), 2, shape.n_layers, n_mem, shape.n_heads, shape.head_width).to(lm.dtype)
-    cache = DynamicCache(config=lm.model.config)
-    for layer in range(shape.n_layers):
-        keys, values = (split[:, kind, layer].transpose(1, 2) for kind in (0, 1))
-        cache.update(keys, values, layer)
-    return {"past_key_values": cache}
+@functools.lru_cache(maxsize=1)
+@torch.no_grad()
+def _read_starts(lm: FrozenLM, n_tokens: int) -> dict[tuple[int, int], Tensor]:
+    # Keys (0) and values (1) of each layer, (1, head, position, width), where only start tokens stand.
+    ids = torch.full((1, n_tokens), lm.start_id, dtype=torch.long, device=lm.device)
+    layers = lm.model(inputs_embeds=lm.embed(ids), use_cache=True)["past_key_values"].layers
+    return {
+        (kind, n): tensor for n, layer in enumerate(layers) for kind, tensor in enumerate((layer.keys, layer.values))
+    }
