@@ -1,7 +1,16 @@
 """Figures: every plot takes a tidy frame and column names, draws on the axes it is given and returns them."""
 
 from .bars import plot_bars, plot_intervals, plot_landscape, plot_paired_bars
-from .clouds import add_length_bar, label_points, length_norm, mark_limit, plot_against_theory, plot_entropy, plot_gains
+from .clouds import (
+    add_length_bar,
+    label_points,
+    length_norm,
+    mark_limit,
+    plot_against_theory,
+    plot_distributions,
+    plot_entropy,
+    plot_gains,
+)
 from .curves import LiveCurves, count_vectors
 from .lines import (
     plot_context,
@@ -52,6 +61,7 @@ __all__ = [
     "plot_against_theory",
     "plot_bars",
     "plot_context",
+    "plot_distributions",
     "plot_entropy",
     "plot_gains",
     "plot_intervals",

@@ -1,13 +1,14 @@
 """Points: one per text or model, over two quantities."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from .marks import check_data, family_style, find_family, mark_style, on_white
-from .style import GREY, HIGHEST, LENGTH_COLOURS, SHORTEST_COLOURED_TOKENS, THOUSANDS, UNIT_SLOPE
+from .marks import bar_style, check_data, family_style, find_family, mark_style, on_white
+from .style import GREY, HIGHEST, LENGTH_COLOURS, SERIES_STYLES, SHORTEST_COLOURED_TOKENS, THOUSANDS, UNIT_SLOPE
 
 BOOKS = "#0072B2"
 
@@ -108,5 +109,16 @@ def plot_against_theory(data: pd.DataFrame, *, x: str, y: str, hue: str = "famil
         mark = mark_style(family_style(find_family(getattr(row, hue))), row.origin, size=4)
         ax.plot(getattr(row, x), getattr(row, y), clip_on=False, **mark)
     ax.set_xlim(0, edge)
+    ax.set_ylim(0)
+    return ax
+
+
+def plot_distributions(data: pd.DataFrame, *, x: str, hue: str, n_bins: int = 60, ax):
+    """Draw how ``x`` is spread, as a density on shared bins, one outline per ``hue`` in the data's order."""
+    check_data(data, [x, hue], ax)
+    edges = np.histogram_bin_edges(data[x], bins=n_bins)
+    for (name, values), style in zip(data.groupby(hue, sort=False), SERIES_STYLES, strict=False):
+        look = bar_style(style["color"], values["origin"].iloc[0])
+        ax.hist(values[x], edges, density=True, histtype="stepfilled", label=name, alpha=0.6, linewidth=0.8, **look)
     ax.set_ylim(0)
     return ax

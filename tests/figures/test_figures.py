@@ -65,6 +65,7 @@ PLOTS = {
     "context": lambda data, ax: figures.plot_context(
         data, x="n_mem", y="value", with_vector="low", nudges={"ours": 3}, ax=ax
     ),
+    "distributions": lambda data, ax: figures.plot_distributions(data, x="value", hue="name", ax=ax),
     "landscape": lambda data, ax: figures.plot_landscape(data, x="value", x_high="none", y="name", ax=ax),
 }
 
