@@ -1,0 +1,193 @@
+"""Notebook 10: bits of text against bits of vector, and against what coders make of the same texts."""
+
+import numpy as np
+import pandas as pd
+
+from ..capacity import nats_to_bits
+from ..stats import Interval, bootstrap_clusters, weighted_mean
+from ..storage import find_storage
+from ..verdicts import claim
+
+CODER_NAMES = {"arithmetic+pythia-160m": "arithmetic, Pythia-160M", "arithmetic": "arithmetic, SmolLM2-135M"}
+SOURCE_NAMES = {"pg19": "books", "pg19_test_clean": "books", "blogs_2025_2026": "recent prose", "fanfics": "fanfics"}
+SIDE_BITS = 16  # the length of the text
+CODER_BITS = 32  # an arithmetic coder writes whole words; of a Gaussian, its width is told in 16 bits more
+
+
+def compute_coders(found: pd.DataFrame, printed: pd.DataFrame, **resampling) -> pd.DataFrame:
+    """Return compression ratios, bits of UTF-8 over bits of code, a row per coder, source and number of words.
+
+    ``found`` as live/coders.py measures it, ``printed`` the paper's Table 4; standard deviations over texts.
+    """
+    rows = [
+        {
+            "origin": "published",
+            "coder": CODER_NAMES.get(row.coder, row.coder),
+            "source": SOURCE_NAMES.get(row.source, row.source),
+            "ratio": row.ratio_mean,
+            "ratio_std": row.ratio_std,
+        }
+        for row in printed.itertuples()
+    ]
+    found = found.assign(ratio=8 * found["text_bytes"] / found["n_bits"])
+    for (coder, source, n_words), group in found.groupby(["coder", "source", "n_words"], sort=False):
+        mean = bootstrap_clusters(group["cluster_id"], weighted_mean(group["ratio"]), **resampling)
+        rows.append(
+            {
+                "origin": "measured",
+                "coder": CODER_NAMES.get(coder, coder),
+                "source": SOURCE_NAMES.get(source, source),
+                "n_words": n_words,
+                "n_texts": len(group),
+                **mean.columns("ratio"),
+                "ratio_std": group["ratio"].std(ddof=1),
+                "decoded": group["decoded"].mean(),
+                "excess": group["n_bits"].sum() / nats_to_bits(group["ce_lm_nats"].sum()) - 1,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def read_mode(arm: str) -> tuple[str, int]:
+    """Return how a vector came to its precision (rounded, optimised) and the bits of each number, from an arm."""
+    how, bits = arm.split(", ")
+    return how, int(bits)
+
+
+def entropy_code_bits(cases: pd.DataFrame, vectors: dict[str, np.ndarray]) -> pd.Series:
+    """Return, by key, the bits of vectors of one precision when their levels are coded by how often others use them.
+
+    The counts are those of the vectors of all other books, each level once more than it occurs, so a decoder can have
+    them. An ideal code, rounded up to whole words of CODER_BITS; the name of the step and the length come on top.
+    """
+    storage = find_storage(cases["storage"].iloc[0])
+    packed = {key: storage.pack(vectors[key]) for key in cases["key"]}
+    books, n_levels = cases.set_index("key")["cluster_id"], 2**storage.bits
+    counts = {
+        key: np.bincount(levels[..., 1:].ravel().astype(int) + n_levels // 2, minlength=n_levels)
+        for key, levels in packed.items()
+    }
+    bits = {}
+    for key, own in counts.items():
+        others = 1 + sum(counts[other] for other in counts if books[other] != books[key])
+        ideal = -(own * np.log2(others / others.sum())).sum()
+        step = storage.n_bits(0)
+        bits[key] = np.ceil(ideal / CODER_BITS) * CODER_BITS + step * len(packed[key])
+    return pd.Series(bits, name="coded_bits")
+
+
+def compute_vector_bits(cases: pd.DataFrame, vectors: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Return each case of a sweep of precisions with the bits of its vector and of its text.
+
+    ``vector_bits`` as stored, with the name of the step and the length of the text; ``coded_bits`` the same, entropy
+    coded. ``text_bits`` is the text's cross-entropy under the model, 0 where it is not exact; ``gain_bits`` the part of
+    it that the vector brings.
+    """
+    cases = cases.copy()
+    cases[["mode", "bits"]] = [read_mode(arm) for arm in cases["arm"]]
+    width = {key: vector.shape[1] for key, vector in vectors.items()}
+    cases["vector_bits"] = [
+        SIDE_BITS + row.n_mem * find_storage(row.storage).n_bits(width[row.key]) for row in cases.itertuples()
+    ]
+    coded = [entropy_code_bits(group, vectors) for _, group in cases[cases["bits"] < 16].groupby("arm")]
+    cases["coded_bits"] = SIDE_BITS + cases["key"].map(pd.concat(coded))
+    exact = cases["exact"].eq(True)
+    cases["text_bits"] = np.where(exact, nats_to_bits(cases["ce_lm_nats"]), 0)
+    cases["gain_bits"] = np.where(exact, nats_to_bits(cases["ce_lm_nats"] - cases["ce_mem_nats"]), 0)
+    return cases
+
+
+def summarise_vector_bits(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
+    """Return one row per mode, bits a number and length: exact share, gain, text bits per vector bit; over books."""
+    rows = []
+    for (mode, bits, length), group in cases.groupby(["mode", "bits", "length"], sort=False):
+        row = {"origin": "measured", "mode": mode, "bits": bits, "length": length, "n_texts": len(group)}
+        quantities = {
+            "exact_share": group["exact"].eq(True).astype(float),
+            "gain_bits": group["gain_bits"],
+            "text_bits_per_vector_bit": group["text_bits"] / group["vector_bits"],
+            "text_bits_per_coded_bit": group["text_bits"] / group["coded_bits"],
+        }
+        for name, values in quantities.items():
+            if values.notna().all():
+                mean = bootstrap_clusters(group["cluster_id"], weighted_mean(values), **resampling)
+                row |= mean.columns(name)
+        rows.append(row | {"vector_bits": group["vector_bits"].mean(), "coded_bits": group["coded_bits"].mean()})
+    return pd.DataFrame(rows).sort_values(["mode", "bits", "length"], ascending=[True, False, True], ignore_index=True)
+
+
+def compute_shortest(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
+    """Return, by length, the shortest description by an exact vector over that by arithmetic coding with the model.
+
+    Texts that some vector holds exactly. The code is ideal, whole words of CODER_BITS, and the length of the text.
+    """
+    exact = cases[cases["exact"].eq(True)].assign(shortest=cases[["vector_bits", "coded_bits"]].min(axis=1))
+    rows = []
+    for length, group in exact.groupby("length"):
+        best = group.loc[group.groupby("text_id")["shortest"].idxmin()]
+        code = SIDE_BITS + np.ceil(best["text_bits"] / CODER_BITS) * CODER_BITS
+        row = {"origin": "measured", "length": length, "n_texts": len(best)}
+        for name, values in (
+            ("vector_bits", best["shortest"]),
+            ("code_bits", code),
+            ("factor", best["shortest"] / code),
+            ("ratio", 8 * best["text_bytes"] / best["shortest"]),
+            ("code_ratio", 8 * best["text_bytes"] / code),
+        ):
+            row |= bootstrap_clusters(best["cluster_id"], weighted_mean(values), **resampling).columns(name)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def compute_losses(cases: pd.DataFrame, **resampling) -> dict[tuple[str, int], Interval]:
+    """Return, by mode and bits below 16, the share of exact texts minus that at 16 bits: the same texts and lengths."""
+    exact = cases.assign(exact=cases["exact"].eq(True).astype(float))
+    exact = exact.pivot_table(index=["cluster_id", "text_id", "length"], columns=["mode", "bits"], values="exact")
+    books = exact.index.get_level_values("cluster_id")
+    return {
+        (mode, bits): bootstrap_clusters(
+            books, weighted_mean((exact[mode, bits] - exact["rounded", 16]).to_numpy()), **resampling
+        )
+        for mode, bits in sorted(exact.columns, key=lambda column: (column[0], -column[1]))
+        if bits < 16
+    }
+
+
+def judge(coders: pd.DataFrame, losses: dict[tuple[str, int], Interval]) -> list[dict]:
+    """Return the verdict rows: the paper's ratios of coders, arithmetic coding, and bits that cost no exactness."""
+    printed = coders[coders["origin"] == "published"].set_index(["coder", "source"])["ratio"]
+    here = coders[coders["origin"] == "measured"]
+    here = here[here["n_words"] == here["n_words"].max()].set_index(["coder", "source"])
+    rows = []
+    for coder in ("zlib", "bz2", "lzma", "huffman"):
+        for source, name in (("books", "books"), ("random", "random words")):
+            ratio, target = (
+                here.loc["huffman, bytes" if coder == "huffman" else coder, :].loc[source],
+                printed[coder, source],
+            )
+            rows.append(
+                claim(
+                    f"{coder} makes {name} {target:g} times smaller (printed)",
+                    Interval(ratio["ratio"], ratio["ratio_low"], ratio["ratio_high"]),
+                    (round(0.9 * target, 2), round(1.1 * target, 2)),
+                    unit="times",
+                )
+            )
+    excess = here.loc[CODER_NAMES["arithmetic"], "excess"]
+    rows.append(
+        claim(
+            "Arithmetic coding takes the model's cross-entropy and at most 1 % more",
+            Interval(excess.max(), excess.min(), excess.max()),
+            (0, 0.01),
+            unit="share, least and most of the sources",
+        )
+    )
+    return rows + [
+        claim(
+            f"{mode} at {bits} bits a number, as many texts are exact as at 16",
+            loss,
+            (-0.05, 0.05),
+            unit="difference of shares",
+        )
+        for (mode, bits), loss in losses.items()
+    ]

@@ -1,0 +1,96 @@
+"""Bits of vectors and texts against values worked out by hand, and entropy codes against a coder that exists."""
+
+import math
+
+import constriction
+import numpy as np
+import pandas as pd
+import pytest
+
+from paper_lib.analyses import bits
+from paper_lib.storage import find_storage
+
+NONE = {"n_resamples": 0, "seed": 0}
+WIDTH = 400
+
+
+@pytest.fixture
+def vectors():
+    draw = np.random.default_rng(0)
+    return {key: draw.normal(0, 3, (1, WIDTH)).astype(np.float32) for key in "abcd"}
+
+
+@pytest.fixture
+def cases():
+    return pd.DataFrame(
+        {
+            "key": list("abcd"),
+            "arm": "optimised, 4",
+            "storage": "levels(bits=4)",
+            "cluster_id": ["b", "b", "c", "d"],
+            "text_id": list("abcd"),
+            "length": 24,
+            "n_mem": 1,
+            "text_bytes": 100,
+            "exact": [True, True, True, False],
+            "ce_lm_nats": 100.0,
+            "ce_mem_nats": 10.0,
+        }
+    )
+
+
+def rounded(vectors, storage):
+    return {key: storage.round(vector.astype(np.float64)).astype(np.float32) for key, vector in vectors.items()}
+
+
+def test_levels_coded_by_the_counts_of_other_books_take_what_a_coder_takes(cases, vectors):
+    storage = find_storage("levels(bits=4)")
+    vectors = rounded(vectors, storage)
+    coded = bits.entropy_code_bits(cases, vectors)
+    for key, others in {"a": "cd", "c": "abd"}.items():
+        levels = {k: storage.pack(vectors[k])[0, 1:].astype(int) + 8 for k in "abcd"}
+        counts = 1.0 + sum(np.bincount(levels[other], minlength=16) for other in others)
+        coder = constriction.stream.queue.RangeEncoder()
+        model = constriction.stream.model.Categorical(counts / counts.sum(), perfect=False)
+        coder.encode(levels[key].astype(np.int32), model)
+        ideal = coded[key] - storage.n_bits(0)
+        assert ideal <= 32 * len(coder.get_compressed()) <= ideal + 32
+    assert (coded < 4 * WIDTH).all()
+
+
+def test_vector_and_text_bits_by_hand(cases, vectors):
+    found = bits.compute_vector_bits(cases, rounded(vectors, find_storage("levels(bits=4)"))).set_index("key")
+    assert found.loc["a", "vector_bits"] == 4 * WIDTH + 7 + 16
+    assert found.loc["a", "text_bits"] == pytest.approx(100 / math.log(2))
+    assert found.loc["a", "gain_bits"] == pytest.approx(90 / math.log(2))
+    assert found.loc["d", ["text_bits", "gain_bits"]].tolist() == [0, 0]
+    row = bits.summarise_vector_bits(found.reset_index(), **NONE).iloc[0]
+    assert row["exact_share"] == 0.75
+    assert row["text_bits_per_vector_bit"] == pytest.approx(0.75 * 100 / math.log(2) / (4 * WIDTH + 23))
+    shortest = bits.compute_shortest(found.reset_index(), **NONE).iloc[0]
+    assert shortest["n_texts"] == 3
+    assert shortest["code_bits"] == 16 + 160  # 144.3 bits in whole words of 32
+    assert shortest["factor"] == pytest.approx(shortest["vector_bits"] / 176)
+
+
+def test_losses_are_paired_with_the_same_texts_at_16_bits(cases):
+    sixteen = cases.assign(arm="rounded, 16", storage="float16", exact=[True, False, True, True])
+    both = pd.concat([cases, sixteen], ignore_index=True)
+    both[["mode", "bits"]] = [bits.read_mode(arm) for arm in both["arm"]]
+    losses = bits.compute_losses(both, n_resamples=0, seed=0)
+    assert set(losses) == {("optimised", 4)}
+    assert losses["optimised", 4].value == pytest.approx(0)  # one gained, one lost
+
+
+def test_ratios_are_bits_of_utf8_over_bits_of_code():
+    printed = pd.DataFrame([{"coder": "zlib", "source": "pg19", "ratio_mean": 2.28, "ratio_std": 0.16}])
+    found = pd.DataFrame(
+        [
+            {"coder": "zlib", "source": "pg19_test_clean", "n_words": 64, "cluster_id": book, "text_bytes": 100,
+             "n_bits": n_bits, "ce_lm_nats": 100.0, "decoded": True}
+            for book, n_bits in (("a", 400), ("b", 200))
+        ]
+    )  # fmt: skip
+    table = bits.compute_coders(found, printed, **NONE)
+    assert table["ratio"].tolist() == [2.28, 3.0]
+    assert table["excess"].iloc[1] == pytest.approx(600 / (200 / math.log(2)) - 1)
