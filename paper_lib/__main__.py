@@ -229,8 +229,8 @@ def decode(
 @app.command()
 def examine(
     what: Annotated[
-        Literal["portability", "geometry", "coders"],
-        typer.Argument(help="Frozen vectors elsewhere; paths between them, and vectors disturbed; texts under coders."),
+        Literal["portability", "geometry", "trajectories", "coders"],
+        typer.Argument(help="Vectors elsewhere; between them and around; on their way; texts under coders."),
     ],
     name: Annotated[str, typer.Argument(help="A frozen sweep; for coders a file, such as sweeps/coders/*.yml.")],
 ) -> None:

@@ -191,3 +191,12 @@ def judge(coders: pd.DataFrame, losses: dict[tuple[str, int], Interval]) -> list
         )
         for (mode, bits), loss in losses.items()
     ]
+
+
+def arrange_coders(coders: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of ratios as it is shown: a row per coder, a column per source, words and origin."""
+    words = coders["n_words"].astype("Int64").astype(str)
+    column = coders["source"] + (", " + words + " words").where(coders["n_words"].notna(), ", printed")
+    cells = [f"{row.ratio:.2f} ± {row.ratio_std:.2f}" for row in coders.itertuples()]
+    wide = coders.assign(column=column, cell=cells).pivot(index="coder", columns="column", values="cell")
+    return wide.loc[coders["coder"].unique(), column.unique()].rename_axis(columns=None).reset_index()

@@ -56,8 +56,8 @@ def optimise(
     through the model at once. Every ``check_every`` steps the device is asked which rows have ended; such a row stands
     still, so the results do not depend on it, but a GPU need not wait each step. Every ``save_every_seconds`` the rows
     that have not ended are yielded too, so that they can go on from there when this process is killed. ``on_step`` sees
-    what each step measured, with ``n_unasked``, the targets of each row, of those of the longest text, that do not
-    count.
+    what each step measured, with ``vectors``, where, and ``n_unasked``, the targets of each row, of those of the
+    longest text, that do not count.
     """
     waiting, running, rows, saved_at = deque(cases), [], {}, time.perf_counter()
     lengths, n_at_once = {len(case.ids) for case in waiting}, sys.maxsize
@@ -115,7 +115,7 @@ def _step(rows, n_at_once, padding, *, recipe, compute, again, on_step):
     if again:
         _measure_again(again, rows, now, inputs, n_at_once, recipe.goal)
     record(rows, now, vectors, recipe)
-    on_step(now | {"n_unasked": n_unasked})
+    on_step(now | {"n_unasked": n_unasked, "vectors": vectors})
     _move(rows, now, params, trained, recipe)
     if n_active is not None:
         _turn(rows, n_active, recipe)

@@ -86,3 +86,17 @@ def test_the_rank_correlation_is_spearmans():
     found = geometry.correlate_ranks(data, "x", "y", n_resamples=200, seed=0)
     assert found.value == pytest.approx(stats.spearmanr(data["x"], data["y"]).statistic)
     assert -1 <= found.low < found.value < found.high < -0.5
+
+
+def test_a_way_ends_where_all_is_first_right_or_with_its_budget():
+    def way(key, right):
+        n = len(right)
+        return pd.DataFrame(
+            {"recipe": "some", "key": key, "cluster_id": key, "evaluation": range(1, n + 1), "all_right": right,
+             "norm": [float(i) for i in range(n)], "moved": [0.0, *[1.0] * (n - 1)], "n_components": range(n)}
+        )  # fmt: skip
+
+    ways = pd.concat([way("a", [False, True, False, True]), way("b", [False] * 4)])
+    row = geometry.summarise_ways(ways, **NONE).iloc[0]
+    assert row[["reached", "evaluations", "norm", "path_length", "n_components"]].tolist() == [0.5, 3, 2, 2, 2]
+    assert geometry.average_ways(ways, **NONE)["norm"].tolist() == [0, 1, 2, 3]

@@ -6,7 +6,7 @@ import torch
 
 from paper_lib.errors import InputError
 from paper_lib.frozen import freeze, load_findings, load_runs, load_vectors
-from paper_lib.live import geometry
+from paper_lib.live import geometry, trajectories
 from paper_lib.live.geometry import bezier, measure_geometry
 from paper_lib.live.load import load_lm
 from paper_lib.live.measure import measure
@@ -106,3 +106,29 @@ def test_attention_goes_to_vectors_and_text(data):
 def test_a_sweep_with_one_solution_of_each_text_is_refused_in_one_line():
     with pytest.raises(InputError, match="has two exact solutions; give it n_restarts, freeze it with --keep all"):
         measure_geometry("novels-5m_books_strict")
+
+
+def test_a_way_is_that_of_the_same_search_and_its_norms_are_those_of_the_vectors(data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trajectories, "N_EVALUATIONS", 12)
+        trajectories.measure_trajectories("some", data)
+    way = load_findings("trajectories", data)
+    assert way.groupby("recipe")["text_id"].nunique().tolist() == [2, 2, 2]
+    assert way.groupby(["recipe", "text_id"])["evaluation"].agg(list).map(lambda n: n == list(range(1, 13))).all()
+    assert (way.loc[way["evaluation"] == 1, ["moved", "n_components"]] == 0).all(axis=None)
+    same_start = way.query("evaluation == 1").groupby("text_id")["norm"].nunique()
+    assert (same_start == 1).all()
+    assert (way["n_components"] < way["evaluation"]).all()
+
+
+def test_components_are_counted_on_points_of_known_shape():
+    draw = np.random.default_rng(0)
+    plane = draw.standard_normal((50, 2)) @ draw.standard_normal((2, 30))
+    assert trajectories.count_components(plane) == 2
+    assert trajectories.count_components(plane + 1e-6 * draw.standard_normal((50, 30))) == 2
+    assert trajectories.count_components(np.ones((5, 3))) == 0
+
+
+def test_ways_of_a_sweep_without_exact_texts_are_refused_in_one_line():
+    with pytest.raises(InputError, match="freeze the sweep no-such-sweep first"):
+        trajectories.measure_trajectories("no-such-sweep")
