@@ -273,6 +273,15 @@ STATEMENTS = [
     ),
     (
         "07",
+        "of the stages under the printed rule {} lose information, and the last five tokens of each text bring {:.1f} "
+        "bits each",
+        lambda: [
+            short(table("stages").set_index("arm").loc["published", "losing_share"]),
+            table("stages").set_index("arm").loc["published", "last_bits"],
+        ],
+    ),
+    (
+        "07",
         "after 400 evaluations, it brings {} [{}, {:.2f}] times the tokens made right",
         lambda: [
             short(value) if value < 1 else value

@@ -162,9 +162,14 @@ def average_attention(attention: pd.DataFrame, **resampling) -> pd.DataFrame:
 
 
 def average_ways(ways: pd.DataFrame, **resampling) -> pd.DataFrame:
-    """Return the mean norm, in those of tokens, by recipe and evaluation, with intervals over books."""
-    rows = []
+    """Return the mean norm, in those of tokens, by recipe and evaluation, as long as all texts are searched.
+
+    With intervals over books.
+    """
+    rows, n_texts = [], ways["key"].nunique()
     for (recipe, evaluation), group in ways.groupby(["recipe", "evaluation"], sort=False):
+        if len(group) < n_texts:
+            continue
         row = {"origin": "measured", "recipe": recipe, "evaluation": evaluation}
         rows.append(row | _average(group, ["norm"], resampling))
     return pd.DataFrame(rows)

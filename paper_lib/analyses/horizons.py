@@ -7,6 +7,7 @@ from ..capacity import nats_to_bits
 from ..stats import Interval, bootstrap_clusters, weighted_mean
 from ..verdicts import claim
 
+LAST_STAGES = 5
 ALIKE = (0.8, 1.25)  # a ratio within it counts as the same capacity
 
 
@@ -86,6 +87,24 @@ def average_stages(stages: pd.DataFrame, **resampling) -> pd.DataFrame:
                 mean = bootstrap_clusters(stage["cluster_id"], weighted_mean(stage["marginal_bits"]), **resampling)
                 row = {"origin": "measured", "arm": arm, "tokens": tokens, "n_texts": len(stage)}
                 rows.append(row | mean.columns("marginal_bits"))
+    return pd.DataFrame(rows)
+
+
+def summarise_stages(stages: pd.DataFrame, **resampling) -> pd.DataFrame:
+    """Return, by arm, the share of stages that lose information and the gain of each text's last stages, over books.
+
+    ``last_bits``: mean ``marginal_bits`` of the last LAST_STAGES of each text, right below its horizon.
+    """
+    rows = []
+    for arm, group in stages.groupby("arm", sort=False):
+        last = group.sort_values("tokens").groupby("text_id").tail(LAST_STAGES)
+        row = {"origin": "measured", "arm": arm, "n_stages": len(group), "n_texts": group["text_id"].nunique()}
+        for name, part, values in (
+            ("losing_share", group, (group["marginal_bits"] < 0).astype(float)),
+            ("last_bits", last, last["marginal_bits"]),
+        ):
+            row |= bootstrap_clusters(part["cluster_id"], weighted_mean(values), **resampling).columns(name)
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -31,14 +31,14 @@ from .protocols import Protocol, find_protocol
 from .reading import describe_neighbours, describe_other_text, measure_attention
 
 N_PAIRS = 3  # of solutions of each text, each solution with the next
-N_DISTURBED = 4  # solutions of each text
+N_DISTURBED = 3  # solutions of each text
 N_DIRECTIONS = 8  # of noise, and draws of coordinates that are dropped
 PLACES = np.linspace(0, 1, 21)  # along a path
-RADII = 2.0 ** np.arange(-7, 1.01, 0.25)  # lengths of noise, in those of the vector
+RADII = 2.0 ** np.arange(-7, 1.01, 0.5)  # lengths of noise, in those of the vector
 SCALES = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0])
 DROPPED = np.array([0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2])  # shares of the coordinates
 # The middle point of a curve: how it is trained.
-CURVE_STEPS, CURVE_LR, CURVE_POINTS, CURVE_LOSS = 150, 1.0, 2, Loss(temperature=0.5)
+CURVE_STEPS, CURVE_LR, CURVE_POINTS, CURVE_LOSS = 100, 1.0, 2, Loss(temperature=0.5)
 
 
 def measure_geometry(sweep: str, data: Path = DATA) -> list[Path]:

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from ..config import CaseConfig, Optimiser
 from ..errors import InputError
@@ -34,7 +35,7 @@ VARIANCE_SHARE = 0.99
 def measure_trajectories(sweep: str, data: Path = DATA) -> list[Path]:
     """Cram texts of a frozen sweep again, in its way and by AdamW; write data/trajectories/<sweep>.parquet.
 
-    N_TEXTS exact texts of one length, N_EVALUATIONS of each whether or not all is right before. A row for each text,
+    N_TEXTS exact texts of one length, up to N_EVALUATIONS of each, also where all is right before. A row for each text,
     ``recipe`` and ``evaluation``: ``norm`` of the vectors over the mean norm of tokens, ``moved`` since the evaluation
     before, in the same unit, ``ce_nats``, ``all_right`` under teacher forcing; and ``n_components``, how many principal
     components hold 99 % of the variance of the path up to there. InputError for a sweep without exact texts.
@@ -58,26 +59,22 @@ def measure_trajectories(sweep: str, data: Path = DATA) -> list[Path]:
         ),
     }
     rows = []
-    for name, recipe in recipes.items():
-        steps = _follow(
-            lm, protocol, recipe, [Case(r["key"], ids, r["n_mem"]) for r, ids in zip(records, texts, strict=True)]
-        )
-        path = torch.stack([step["vectors"] for step in steps], dim=1).flatten(2)  # text, evaluation, number
-        for number, record in enumerate(records):
-            described = _describe_path(lm, path[number])
-            for evaluation, (step, facts) in enumerate(zip(steps, described, strict=True), start=1):
-                where = {name: record[name] for name in ("key", "text_id", "cluster_id", "protocol", "length")}
-                now = {"ce_nats": step["ce_nats"][number].item(), "all_right": bool(step["all_correct"][number])}
-                rows.append(where | {"recipe": name, "evaluation": evaluation} | facts | now)
+    trials = [(name, record, ids) for name in recipes for record, ids in zip(records, texts, strict=True)]
+    for name, record, ids in tqdm(trials, desc=sweep, unit="search"):
+        steps = _follow(lm, protocol, recipes[name], Case(record["key"], ids, record["n_mem"]))
+        described = _describe_path(lm, torch.cat([step["vectors"] for step in steps]).flatten(1))
+        for evaluation, (step, facts) in enumerate(zip(steps, described, strict=True), start=1):
+            where = {column: record[column] for column in ("key", "text_id", "cluster_id", "protocol", "length")}
+            now = {"ce_nats": step["ce_nats"].item(), "all_right": step["all_correct"].item()}
+            rows.append(where | {"recipe": name, "evaluation": evaluation} | facts | now)
     return [write_findings("trajectories", sweep, pd.DataFrame(rows).assign(sweep=sweep), data)]
 
 
-def _follow(lm, protocol, recipe: Recipe, cases) -> list[dict[str, Tensor]]:
-    steps = []
-    recipe = dataclasses.replace(
-        recipe, goal=GOALS["never"], settings=recipe.settings.model_copy(update={"max_steps": N_EVALUATIONS})
-    )
-    for _ in Optimise().find(lm, protocol, cases, recipe, batch_size=len(cases), on_step=steps.append):
+def _follow(lm, protocol, recipe: Recipe, case: Case) -> list[dict[str, Tensor]]:
+    # One text at a time, since a row that ends early, where a search can go nowhere, leaves its batch.
+    steps, settings = [], recipe.settings.model_copy(update={"max_steps": N_EVALUATIONS})
+    recipe = dataclasses.replace(recipe, goal=GOALS["never"], settings=settings)
+    for _ in Optimise().find(lm, protocol, [case], recipe, on_step=steps.append):
         pass
     return steps
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from paper_lib import published
 from paper_lib.analyses import bits
 from paper_lib.storage import find_storage
 
@@ -94,3 +95,10 @@ def test_ratios_are_bits_of_utf8_over_bits_of_code():
     table = bits.compute_coders(found, printed, **NONE)
     assert table["ratio"].tolist() == [2.28, 3.0]
     assert table["excess"].iloc[1] == pytest.approx(600 / (200 / math.log(2)) - 1)
+
+
+def test_table_4_is_as_printed():
+    printed = published.load_followup("classical_coders")
+    found = pd.DataFrame(columns=["coder", "source", "n_words", "text_bytes", "n_bits"])
+    shown = bits.arrange_coders(bits.compute_coders(found, printed, **NONE).assign(n_words=np.nan))
+    assert shown.iloc[0].tolist() == ["zlib", "2.28 ± 0.16", "2.34 ± 0.07", "1.80 ± 0.06"]

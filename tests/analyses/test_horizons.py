@@ -41,6 +41,13 @@ def test_a_stage_brings_what_it_adds_to_the_one_before():
     assert table["marginal_bits"].tolist() == pytest.approx(np.array([1.5, 1.0, -4.5]) / math.log(2))
 
 
+def test_stages_that_lose_are_counted():
+    cases = pd.DataFrame([grown("a", [(5, 2, 1.0), (9, 4, 3.0), (30, 5, 9.5)], 5), grown("b", [(7, 2, 1.0)], 2)])
+    row = horizons.summarise_stages(horizons.compute_stages(cases), **NONE).iloc[0]
+    assert (row["n_stages"], row["losing_share"]) == (4, 0.25)
+    assert row["last_bits"] == pytest.approx((1.5 + 1.0 - 4.5 + 1.5) / 4 / math.log(2))
+
+
 def test_stages_are_averaged_where_half_of_the_texts_came():
     cases = [grown("a", [(5, 2, 1.0), (9, 4, 3.0)], 4), grown("b", [(7, 2, 3.0)], 2), grown("c", [(7, 2, 3.0)], 2)]
     table = horizons.average_stages(horizons.compute_stages(pd.DataFrame(cases)), **NONE)
