@@ -116,6 +116,30 @@ def summarise_vector_bits(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["mode", "bits", "length"], ascending=[True, False, True], ignore_index=True)
 
 
+def compute_at_capacity(utilisation: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
+    """Return bits gained on books against bits of one vector: the printed gains, and ours that are exact, by precision.
+
+    ``utilisation`` of the published models (capacity_utilisation.compute_utilisation), where a gain is a mean over
+    texts that failed; ``rates`` from ``summarise_vector_bits``, of which each precision has its best length.
+    """
+    books = utilisation[utilisation["kind"] == "books"]
+    printed = pd.DataFrame(
+        {
+            "origin": books["origin"],
+            "name": books["name"],
+            "vector_bits": 16 * books["d_model"],
+            "gain_bits": books["info_gain_bits"],
+        }
+    )
+    best = rates.loc[rates.groupby(["mode", "bits"], sort=False)["gain_bits"].idxmax()]
+    best = best[(best["mode"] == "optimised") | (best["bits"] == 16)].sort_values("bits", ascending=False)
+    here = best.assign(
+        name=[f"SmolLM2-135M, {row.bits} bits a number, {row.length} tokens" for row in best.itertuples()]
+    )
+    table = pd.concat([printed, here[["origin", "name", "vector_bits", "gain_bits"]]], ignore_index=True)
+    return table.assign(gain_bits_per_vector_bit=table["gain_bits"] / table["vector_bits"])
+
+
 def compute_shortest(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
     """Return, by length, the shortest description by an exact vector over that by arithmetic coding with the model.
 
@@ -136,6 +160,25 @@ def compute_shortest(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
         ):
             row |= bootstrap_clusters(best["cluster_id"], weighted_mean(values), **resampling).columns(name)
         rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def compare_weights(sweeps: dict[int, pd.DataFrame], **resampling) -> pd.DataFrame:
+    """Return, by bits a weight and length, what texts cost the model alone, exact share and gain; means over books.
+
+    ``gain_bits`` of all texts, exact or not.
+    """
+    rows = []
+    for weight_bits, cases in sorted(sweeps.items(), reverse=True):
+        for length, group in cases.groupby("length"):
+            row = {"origin": "measured", "weight_bits": weight_bits, "length": length, "n_texts": len(group)}
+            for name, values in (
+                ("nats_a_token", group["ce_lm_nats"] / group["n_targets"]),
+                ("exact_share", group["exact"].eq(True).astype(float)),
+                ("gain_bits", pd.Series(nats_to_bits(group["ce_lm_nats"] - group["ce_mem_nats"]))),
+            ):
+                row |= bootstrap_clusters(group["cluster_id"], weighted_mean(values), **resampling).columns(name)
+            rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -102,3 +102,29 @@ def test_table_4_is_as_printed():
     found = pd.DataFrame(columns=["coder", "source", "n_words", "text_bytes", "n_bits"])
     shown = bits.arrange_coders(bits.compute_coders(found, printed, **NONE).assign(n_words=np.nan))
     assert shown.iloc[0].tolist() == ["zlib", "2.28 ± 0.16", "2.34 ± 0.07", "1.80 ± 0.06"]
+
+
+def test_at_capacity_each_precision_has_the_length_that_holds_most():
+    rates = pd.DataFrame(
+        [
+            {"mode": mode, "bits": n_bits, "length": length, "gain_bits": gain, "vector_bits": vector_bits}
+            for mode, n_bits, length, gain, vector_bits in (
+                ("rounded", 16, 24, 90.0, 900), ("rounded", 16, 48, 120.0, 900), ("rounded", 4, 24, 0.0, 250),
+                ("optimised", 4, 24, 50.0, 250), ("optimised", 4, 48, 20.0, 250),
+            )
+        ]
+    )  # fmt: skip
+    printed = pd.DataFrame(
+        [{"kind": "books", "origin": "published", "name": "Some", "d_model": 100, "info_gain_bits": 80.0}]
+    )
+    table = bits.compute_at_capacity(printed, rates)
+    assert table["gain_bits_per_vector_bit"].tolist() == pytest.approx([0.05, 120 / 900, 0.2])
+
+
+def test_weights_are_compared_at_each_length(cases):
+    cases = cases.assign(n_targets=24)
+    table = bits.compare_weights({3: cases.assign(exact=False, ce_lm_nats=200.0), 4: cases}, **NONE)
+    assert table["weight_bits"].tolist() == [4, 3]
+    assert table["nats_a_token"].tolist() == pytest.approx([100 / 24, 200 / 24])
+    assert table["exact_share"].tolist() == [0.75, 0]
+    assert table["gain_bits"].tolist() == pytest.approx([90 / math.log(2), 190 / math.log(2)])
