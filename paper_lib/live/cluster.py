@@ -18,7 +18,9 @@ from ray.exceptions import RayError, RayTaskError
 
 from ..config import Sweep
 from ..errors import InputError
+from ..parts import find_part
 from .cases import SweepCase
+from .finders import FINDERS
 from .lm import FrozenLM
 from .load import load_lm
 from .rows import Unfinished
@@ -95,7 +97,9 @@ def _count_workers(nodes, num_cpus, num_gpus):
 
 def _divide(cases, n_workers):
     # Dealt like cards, so that every worker has its share of each group, the longest texts, which take longest, first.
-    # Once and for all: on a GPU every task is a process that loads the model again.
+    # Once and for all: on a GPU every task is a process that loads the model again. What is found together stays so.
+    if any(find_part("finder", case.config.finder, FINDERS).together for case in cases):
+        n_workers = 1
     cases = sorted(cases, key=lambda case: (-case.n_tokens, case.config.protocol, case.config.n_mem))
     return [cases[worker::n_workers] for worker in range(min(n_workers, len(cases)))]
 

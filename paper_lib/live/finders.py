@@ -5,17 +5,22 @@ sweep names it. Records are made from what it yields, and know nothing of how it
 """
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .lm import FrozenLM
 from .loop import optimise
 from .protocols import Protocol
 from .rows import Case, Finished, Recipe, Unfinished
+from .shared import optimise_together
 
 
 class Finder(ABC):
-    """What a finder does."""
+    """What a finder does. ``together``: cases depend on each other, so they are not divided among workers."""
+
+    together: ClassVar[bool] = False
 
     @abstractmethod
     def find(
@@ -39,4 +44,22 @@ class Optimise(Finder):
         return optimise(lm, protocol, cases, recipe, **running)
 
 
-FINDERS: dict[str, Finder] = {"optimise": Optimise()}
+@dataclass(frozen=True)
+class SharedLast(Finder):
+    """The last vector is the same for all texts of one length, trained with all of them (see ``shared``)."""
+
+    together = True
+
+    def find(
+        self, lm: FrozenLM, protocol: Protocol, cases: list[Case], recipe: Recipe, **running
+    ) -> Iterator[list[Finished] | list[Unfinished]]:
+        """Optimise the cases of each length together."""
+        options = {name: running[name] for name in ("save_every_seconds", "on_step") if name in running}
+        by_length = defaultdict(list)
+        for case in cases:
+            by_length[len(case.ids)].append(case)
+        for group in by_length.values():
+            yield from optimise_together(lm, protocol, group, recipe, **options)
+
+
+FINDERS: dict[str, Finder] = {"optimise": Optimise(), "shared_last": SharedLast()}

@@ -32,7 +32,7 @@ from .reading import describe_neighbours, describe_other_text, measure_attention
 
 N_PAIRS = 3  # of solutions of each text, each solution with the next
 N_DISTURBED = 3  # solutions of each text
-N_DIRECTIONS = 8  # of noise, and draws of coordinates that are dropped
+N_DIRECTIONS = 4  # of noise, and draws of coordinates that are dropped
 PLACES = np.linspace(0, 1, 21)  # along a path
 RADII = 2.0 ** np.arange(-7, 1.01, 0.5)  # lengths of noise, in those of the vector
 SCALES = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0])

@@ -58,7 +58,7 @@ class Starts:
     """The vectors of a sweep, run or frozen, for the cases of another one to start from."""
 
     def __init__(self, sweep: Sweep):
-        self.name, self._found = sweep.init_from, {}
+        self.name, self._found, self._shared = sweep.init_from, {}, []
         if not self.name:
             return
         store = Store(self.name)
@@ -72,15 +72,21 @@ class Starts:
             there = [(runs.loc[key].to_dict(), vectors) for key, vectors in load_vectors(self.name).items()]
         for record, vectors in sorted(there, key=lambda case: (case[0]["length"], case[0]["key"])):
             self._found.setdefault((record["text_id"], record["n_mem"]), []).append((record, vectors))
+            if record.get("finder") == "shared_last":
+                self._shared.append((record, vectors))
 
-    def find(self, text_id: str, length: int, shape: tuple[int, int]) -> tuple[str | None, Tensor | None]:
+    def find(self, text_id: str, n_mem: int, length: int, shape: tuple[int, int]) -> tuple[str | None, Tensor | None]:
         """Return key and vectors of a text's longest case that is not longer; None, None of a sweep without any.
 
-        Raises InputError where the text has none, or vectors of another width.
+        A sweep in which a vector is shared by all texts has vectors for every text: those of its first one. Raises
+        InputError where a text has none, or vectors of another width.
         """
         if not self.name:
             return None, None
-        there = [case for case in self._found.get((text_id, shape[0]), []) if case[0]["length"] <= length]
+        there = [case for case in self._found.get((text_id, n_mem), []) if case[0]["length"] <= length]
+        if not there:
+            shared = [case for case in self._shared if case[0]["n_mem"] == n_mem and case[0]["length"] <= length]
+            there = sorted(shared, key=lambda case: (-case[0]["length"], case[0]["key"]))[:1]
         if not there:
             raise InputError(f"init_from {self.name}: it has no vectors of text {text_id} at length {length} or below")
         record, vectors = there[-1]

@@ -89,4 +89,26 @@ class Affine(Parametrisation):
         return torch.einsum("cwd,crd->crw", params["w"], params["z"]) + params["b"].unsqueeze(1)
 
 
-PARAMETRISATIONS: dict[str, Parametrisation] = {"free": Free(), "affine": Affine()}
+@dataclass(frozen=True)
+class HeldLast(Free):
+    """All vectors but the last are trained; the last stays as it is given (``init_from``). Without weight decay."""
+
+    def start(self, shape: tuple[int, int], std: float, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return a random start; of the last vector too, where none is given."""
+        return self._part(super().start(shape, std, generator)["vectors"])
+
+    def take(self, vectors: Float[Tensor, "row width"]) -> dict[str, Tensor]:
+        """Return the vectors, the last one apart."""
+        return self._part(vectors)
+
+    def vectors(self, params: dict[str, Tensor]) -> Float[Tensor, "case row width"]:
+        """Return the trained vectors and behind them the one that is held, which gets no gradient."""
+        return torch.cat([params["vectors"], params["held"].detach() + 0 * params["held"]], dim=1)
+
+    def _part(self, vectors):
+        if len(vectors) < 2:
+            raise InputError("parametrisation held_last needs two vectors or more; use free")
+        return {"vectors": vectors[:-1], "held": vectors[-1:]}
+
+
+PARAMETRISATIONS: dict[str, Parametrisation] = {"free": Free(), "affine": Affine(), "held_last": HeldLast()}

@@ -28,7 +28,7 @@ from .proofs import decode_together
 from .protocols import find_protocol
 from .rows import Case, Recipe, make_recipe
 
-N_TEXTS, N_EVALUATIONS = 6, 200
+N_TEXTS, N_EVALUATIONS = 4, 200
 VARIANCE_SHARE = 0.99
 
 

@@ -107,7 +107,8 @@ def test_table_4_is_as_printed():
 def test_at_capacity_each_precision_has_the_length_that_holds_most():
     rates = pd.DataFrame(
         [
-            {"mode": mode, "bits": n_bits, "length": length, "gain_bits": gain, "vector_bits": vector_bits}
+            {"origin": "measured", "mode": mode, "bits": n_bits, "length": length}
+            | {"gain_bits": gain, "vector_bits": vector_bits}
             for mode, n_bits, length, gain, vector_bits in (
                 ("rounded", 16, 24, 90.0, 900), ("rounded", 16, 48, 120.0, 900), ("rounded", 4, 24, 0.0, 250),
                 ("optimised", 4, 24, 50.0, 250), ("optimised", 4, 48, 20.0, 250),
