@@ -11,6 +11,7 @@ from paper_lib.analyses import (
     decoding_capacity,
     entropy_cutoff,
     exactness,
+    geometry,
     horizons,
     landscape,
     optimizer,
@@ -118,7 +119,19 @@ def judge_exactness(change):
     return exactness.judge(rates, curve) + horizons.judge({"SmolLM2-135M": replicated})
 
 
+def judge_embedding_geometry(change):
+    cosines, paths, beside = table("cosines"), table("paths"), table("neighbours")
+    correlation = table("radius").set_index("quantity").loc["their rank correlation", ["value", "value_low", "value_high"]]
+    if change:
+        for frame in (cosines, paths, beside):
+            numbers = frame.select_dtypes("number").columns
+            frame[numbers] = far_from(frame[numbers], (0, 0.02, 1, 1.1, 25))
+        correlation = far_from(correlation.astype(float), (0.5,))
+    return geometry.judge(cosines, paths, beside, Interval(*correlation))
+
+
 JUDGES = {
+    "embedding_geometry": judge_embedding_geometry,
     "exactness": judge_exactness,
     "optimizer": judge_optimizer,
     "decoding_capacity": judge_decoding_capacity,
