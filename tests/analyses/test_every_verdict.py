@@ -121,7 +121,9 @@ def judge_exactness(change):
 
 def judge_embedding_geometry(change):
     cosines, paths, beside = table("cosines"), table("paths"), table("neighbours")
-    correlation = table("radius").set_index("quantity").loc["their rank correlation", ["value", "value_low", "value_high"]]
+    correlation = (
+        table("radius").set_index("quantity").loc["their rank correlation", ["value", "value_low", "value_high"]]
+    )
     if change:
         for frame in (cosines, paths, beside):
             numbers = frame.select_dtypes("number").columns

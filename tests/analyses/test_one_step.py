@@ -1,0 +1,60 @@
+"""What one step holds, from cases that can be counted by hand."""
+
+import pandas as pd
+import pytest
+
+from paper_lib import published
+from paper_lib.analyses import one_step
+
+NONE = {"n_resamples": 0, "seed": 0}
+
+
+def case(arm, text, length, exact, n_mem=1, steps=10):
+    return {
+        "arm": arm, "n_mem": n_mem, "text_id": text, "cluster_id": text, "length": length, "exact": exact,
+        "ce_lm_nats": 3.0 * length, "n_steps": steps, "vector_bytes": 1280 * n_mem,
+        "n_correct_mem": length if exact else 1, "n_targets": length, "name": "small",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def cases():
+    reference = one_step.AUTOREGRESSIVE
+    return pd.DataFrame(
+        [
+            case(reference, "a", 8, True), case(reference, "a", 16, True, steps=40), case(reference, "b", 8, True),
+            case(reference, "b", 16, False),
+            case("one step, e and m", "a", 8, True, steps=30), case("one step, e and m", "a", 16, False),
+            case("one step, e and m", "b", 8, False), case("one step, e and m", "b", 16, False),
+            case("held m", "c", 8, True),
+        ]
+    )  # fmt: skip
+
+
+def test_what_is_held_is_the_longest_exact_length(cases):
+    held = one_step.compute_held(cases).set_index(["arm", "text_id"])
+    assert held.loc[(one_step.AUTOREGRESSIVE, "a"), ["tokens", "nats", "evaluations", "at_most"]].tolist() == [
+        16,
+        48,
+        40,
+        16,
+    ]
+    assert held.loc[("one step, e and m", "b"), ["tokens", "nats"]].tolist() == [0, 0]
+
+
+def test_ratios_are_of_the_same_texts_only(cases):
+    rows = one_step.summarise_held(one_step.compute_held(cases), **NONE).set_index("arm")
+    assert rows.loc["one step, e and m", "ratio"] == pytest.approx((24 + 0) / (48 + 24))
+    assert pd.isna(rows.loc["held m", "ratio"])
+    assert rows.loc[one_step.AUTOREGRESSIVE, ["tokens", "at_longest", "passes"]].tolist() == [12, 1, "one a token"]
+    assert rows.loc["one step, e and m", "passes"] == "one"
+
+
+def test_arrangements_stand_beside_the_printed_ones():
+    cases = pd.DataFrame([case("e*", "a", 2, True), case("e*", "b", 2, False), case("e m*", "a", 2, True)])
+    table = one_step.compute_arrangements(cases, published.load_followup("one_step_arrangement"), **NONE)
+    here = table[table["origin"] == "measured"].set_index("arrangement")["accuracy"]
+    assert here.to_dict() == {"e m*": 1.0, "e*": 0.75}
+    shown = one_step.arrange_arrangements(table)
+    assert shown.iloc[0].tolist()[:3] == ["e m*", "Llama-3.2-1B", "1.00"]
+    assert shown[shown["name"] == "Llama-3.2-1B"].set_index("arrangement").loc["e m*", "N = 256"] == "0.99 ± 0.10"
