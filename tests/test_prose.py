@@ -11,8 +11,9 @@ import re
 import pandas as pd
 import pytest
 
-from paper_lib import published
+from paper_lib import measured, published
 from paper_lib.analyses.anchor import ORDERS
+from paper_lib.frozen import load_findings
 from paper_lib.paths import FIGURES, NOTEBOOKS, ROOT
 from paper_lib.verdicts import VERDICTS
 
@@ -244,10 +245,127 @@ def price(asks):
     return table("margin_price").set_index("stops at").loc[asks]
 
 
+def pairs(kind):
+    return table("cosines").set_index("pair").loc[kind]
+
+
+def lines():
+    return table("paths").set_index("path").loc["straight"]
+
+
+def halfway():
+    paths = load_findings("paths").query("path == 'straight' and at == 0.5")
+    return paths["accuracy"].mean()
+
+
+def radius(quantity):
+    return table("radius").set_index("quantity").loc[quantity]
+
+
+def disturbed(how, at):
+    return table("robustness").set_index(["how", "at"]).loc[(how, at), "all_right"]
+
+
+def beside(quantity):
+    return table("neighbours").set_index("quantity").loc[quantity, "value"]
+
+
+def one_step(arm):
+    return table("one_step_capacity").set_index("arm").loc[arm]
+
+
+def arranged(name, n_tokens, origin="measured"):
+    return table("one_step").set_index(["origin", "arrangement", "n_tokens"]).loc[(origin, name, n_tokens), "accuracy"]
+
+
 PUBLISHED, BEST, SMOL, GEMMA = "published", "AdamW at its best rate", "smollm2-135m", "gemma-3-270m"
 SECOND = "anchored(n_before=0, n_after=1)"
 
 STATEMENTS = [
+    # 06
+    (
+        "06",
+        "Two of one text have a cosine of {} on average, of two texts {}, random directions none: a text leaves a "
+        "trace in its vectors, but no pair is nearer than {}.",
+        lambda: [
+            *[short(pairs(kind)["cosine"]) for kind in ("one text, two starts", "two texts")],
+            short(pairs("one text, two starts")["highest"]),
+        ],
+    ),
+    (
+        "06",
+        "Halfway {} of the tokens are right; none of {:.0f} lines is free of errors, and {} of their length is at .99.",
+        lambda: [
+            short(halfway()),
+            lines()["n_pairs"] + 1e9 * lines()["joined"],
+            short(lines()["share_solved"]),
+        ],
+    ),
+    (
+        "06",
+        "a move of {} of its length, on average, makes an error. A vector 5 % longer leaves {} of them exact",
+        lambda: [short(radius("radius, in lengths of the vector")["value"], 3), short(disturbed("scaled", 1.05))],
+    ),
+    (
+        "06",
+        "rank correlation {} [{}, {}]",
+        lambda: [short(radius("their rank correlation")[name]) for name in ("value", "value_low", "value_high")],
+    ),
+    ("06", "It is {:.0f} times as long as a token's embedding", lambda: beside("norm, in those of tokens")),
+    (
+        "06",
+        "To the nearest token the cosine is {}, as measured outside too, and {} for random directions",
+        lambda: [short(beside("cosine to the nearest token")), short(beside("the same of random directions"))],
+    ),
+    (
+        "06",
+        "right behind it costs {:.1f} nats a token instead of {:.1f}",
+        lambda: [
+            beside("another text behind the vector, nats a token"),
+            beside("that text alone, nats a token"),
+        ],
+    ),
+    # 08
+    (
+        "08",
+        "{} of two tokens and {} of four are right",
+        lambda: [short(arranged("e*", n_tokens)) for n_tokens in (2, 4)],
+    ),
+    (
+        "08",
+        "{} of four tokens against {}, and still say none but one of {:.0f} texts whole",
+        lambda: [
+            short(arranged("halves", 4)),
+            short(arranged("halves", 4, "published")),
+            measured.load_arms("arrangements_novels-5m")
+            .query("arm == 'halves' and length == 4")["exact"]
+            .eq(False)
+            .sum()
+            + 1,
+        ],
+    ),
+    (
+        "08",
+        "Two vectors give {:.1f} tokens in one pass, at least, since {:.0f} of {:.0f} texts come out at the longest "
+        "length tried; two vectors that are read autoregressively give {:.1f}, one {:.1f}. In nats one step holds {:.1f} "
+        "times what one vector holds, {:.1f} times what two do",
+        lambda: [
+            *one_step("one step, e and m")[["tokens", "at_longest", "n_texts"]],
+            one_step("autoregressive, 2 vectors, fast")["tokens"],
+            one_step("autoregressive, 1 vector, fast")["tokens"],
+            one_step("one step, e and m")["ratio"],
+            one_step("one step, e and m")["nats"] / one_step("autoregressive, 2 vectors, fast")["nats"],
+        ],
+    ),
+    (
+        "08",
+        "it leaves {:.1f} tokens to each text's own e, {:.1f} times the nats that one vector holds autoregressively. "
+        "Held for {:.0f} other texts it serves as well: {:.1f} tokens.",
+        lambda: [
+            *one_step("shared m")[["tokens", "ratio"]],
+            *one_step("held m")[["n_texts", "tokens"]],
+        ],
+    ),
     # 07
     (
         "07",

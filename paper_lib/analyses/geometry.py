@@ -10,7 +10,6 @@ from ..verdicts import claim
 HIGH_COSINE = 0.8  # printed: almost no pair of solutions of one text is above it (appendix E)
 SOLVED = 0.99
 OUTSIDE_NORM_RATIO = 25  # about: two outside measurements, on Pythia-160M and Qwen2.5-0.5B
-LONGEST_CURVE = 1.2  # printed: curves are at most so many times as long as straight lines (one-step paper, Figure 7)
 PAIRS = {"same": "one text, two starts", "other": "two texts", "random": "random directions"}
 
 
@@ -211,7 +210,7 @@ def judge(cosines, paths, neighbours, margin_radius: Interval) -> list[dict]:
         return Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
     same = cosines.set_index("pair").loc[PAIRS["same"]]
-    straight, curved = (paths.set_index("path").loc[name] for name in ("straight", "curved"))
+    straight = paths.set_index("path").loc["straight"]
     norm = neighbours.set_index("quantity").loc["norm, in those of tokens"]
     return [
         claim(
@@ -225,19 +224,6 @@ def judge(cosines, paths, neighbours, margin_radius: Interval) -> list[dict]:
             Interval(1 - straight["joined"], 1 - straight["joined_high"], 1 - straight["joined_low"]),
             (0.95, 1),
             unit="share of pairs",
-        ),
-        claim(
-            "Curves with one trained point join solutions of one text (printed for one-step generation)",
-            take(curved, "share_solved"),
-            (0.95, 1),
-            unit="share of the path at .99",
-        ),
-        claim(
-            "Such curves are at most 1.2 times as long as the straight line (same)",
-            take(curved, "length_ratio"),
-            (1, LONGEST_CURVE),
-            unit="times",
-            detail=f"longest of all: {curved['longest']:.2f}",
         ),
         claim(
             "Vectors are about 25 times as long as token embeddings (two outside measurements, other models)",

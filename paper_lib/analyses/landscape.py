@@ -8,6 +8,7 @@ from ..capacity import nats_to_bits
 from ..published import VECTOR_BYTES_PER_DIMENSION, load_capacities, load_followup
 from ..stats import Interval
 from ..verdicts import claim
+from .decoding_capacity import SOURCE_TITLES
 
 SCORE, MEAN, EXACT, GREEDY = PROOFS = (
     "quality score",  # of the decoded text or of a task
@@ -191,15 +192,12 @@ def collect_varied(name: str, x: str, models: pd.DataFrame) -> pd.DataFrame:
     return runs.dropna(subset=[x]).assign(name=runs["model"].map(names).fillna(short), origin="published")
 
 
-def arrange_one_step(arrangements: pd.DataFrame) -> pd.DataFrame:
-    """Return the accuracies of one-step arrangements, a row each, a column per number of tokens."""
-    cells = [
-        f"{row.accuracy_mean:.2f}" + ("" if pd.isna(row.accuracy_std) else f" ± {row.accuracy_std:.2f}")
-        for row in arrangements.itertuples()
-    ]
-    wide = arrangements.assign(cell=cells).pivot(index="arrangement", columns="n_tokens", values="cell")
-    wide.columns = [f"N = {n}" for n in wide.columns]
-    return wide.loc[arrangements["arrangement"].unique()].reset_index()
+def arrange_coders(coders: pd.DataFrame) -> pd.DataFrame:
+    """Return Table 4: compression ratios, mean ± standard deviation, a row per coder, a column per source."""
+    cells = [f"{row.ratio_mean:.2f} ± {row.ratio_std:.2f}" for row in coders.itertuples()]
+    wide = coders.assign(cell=cells).pivot(index="coder", columns="source", values="cell")
+    wide = wide.loc[coders["coder"].unique(), list(SOURCE_TITLES)].rename(columns=SOURCE_TITLES)
+    return wide.rename_axis(columns=None).reset_index()
 
 
 def judge(landscape: pd.DataFrame, headlines: pd.DataFrame) -> list[dict]:

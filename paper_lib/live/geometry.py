@@ -37,8 +37,8 @@ PLACES = np.linspace(0, 1, 21)  # along a path
 RADII = 2.0 ** np.arange(-7, 1.01, 0.5)  # lengths of noise, in those of the vector
 SCALES = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0])
 DROPPED = np.array([0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2])  # shares of the coordinates
-# The middle point of a curve: how it is trained.
-CURVE_STEPS, CURVE_LR, CURVE_POINTS, CURVE_LOSS = 100, 1.0, 2, Loss(temperature=0.5)
+# The middle point of a curve: how it is trained. The rate is a share of how far apart the two ends are in a coordinate.
+CURVE_STEPS, CURVE_RATE, CURVE_POINTS, CURVE_LOSS = 300, 0.05, 2, Loss(temperature=0.5)
 
 
 def measure_geometry(sweep: str, data: Path = DATA) -> list[Path]:
@@ -109,7 +109,7 @@ def train_middles(
     Each step looks at CURVE_POINTS places of each curve, drawn evenly, from a seed of its own.
     """
     middle, draw = ((first + last) / 2).requires_grad_(), torch.Generator().manual_seed(0)
-    adam = torch.optim.Adam([middle], lr=CURVE_LR)
+    adam = torch.optim.Adam([middle], lr=CURVE_RATE * (last - first).square().mean().sqrt().item())
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, CURVE_STEPS)
     n_pairs = len(first)
     for _ in range(CURVE_STEPS):

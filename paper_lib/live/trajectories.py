@@ -5,6 +5,7 @@ Progressive Cramming (arXiv 2607.21231) describes its paths by their length and 
 """
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def _follow(lm, protocol, recipe: Recipe, case: Case) -> list[dict[str, Tensor]]
     recipe = dataclasses.replace(recipe, goal=GOALS["never"], settings=settings)
     for _ in Optimise().find(lm, protocol, [case], recipe, on_step=steps.append):
         pass
-    return steps
+    return list(itertools.takewhile(lambda step: step["vectors"].isfinite().all(), steps))  # until it diverges
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from paper_lib.analyses import (
     geometry,
     horizons,
     landscape,
+    one_step,
     optimizer,
     scaling_vectors,
     text_sources,
@@ -121,19 +122,38 @@ def judge_exactness(change):
 
 def judge_embedding_geometry(change):
     cosines, paths, beside = table("cosines"), table("paths"), table("neighbours")
-    correlation = (
-        table("radius").set_index("quantity").loc["their rank correlation", ["value", "value_low", "value_high"]]
-    )
+    correlation = table("radius").set_index("quantity").loc["their rank correlation"]
+    correlation = Interval(*correlation[["value", "value_low", "value_high"]])
     if change:
-        for frame in (cosines, paths, beside):
-            numbers = frame.select_dtypes("number").columns
-            frame[numbers] = far_from(frame[numbers], (0, 0.02, 1, 1.1, 25))
-        correlation = far_from(correlation.astype(float), (0.5,))
-    return geometry.judge(cosines, paths, beside, Interval(*correlation))
+        cosines[["share_high", "share_high_low", "share_high_high"]] = 1.0
+        paths[["joined", "joined_low", "joined_high"]] = 1.0
+        beside[["value", "value_low", "value_high"]] = float(geometry.OUTSIDE_NORM_RATIO)
+        correlation = Interval(0.5, 0.5, 0.5)
+    return geometry.judge(cosines, paths, beside, correlation)
+
+
+def judge_one_step(change):
+    arrangements, held = table("one_step"), table("one_step_capacity")
+    if change:
+        printed = arrangements[arrangements["origin"] == "published"].set_index(["arrangement", "n_tokens"])["accuracy"]
+        targets = pd.Series(
+            [
+                printed.get(place, 1.0)
+                for place in zip(arrangements["arrangement"], arrangements["n_tokens"], strict=True)
+            ]
+        )
+        away = targets + np.where(targets < 0.5, 0.5, -0.5)
+        near = (arrangements["accuracy"] - targets).abs() < 0.05
+        for name in ("accuracy", "accuracy_low", "accuracy_high"):
+            here = arrangements["origin"] == "measured"
+            arrangements.loc[here, name] = away.where(near, targets)[here]
+        held[["ratio", "ratio_low", "ratio_high"]] = 0.5
+    return one_step.judge(arrangements, held)
 
 
 JUDGES = {
     "embedding_geometry": judge_embedding_geometry,
+    "one_step": judge_one_step,
     "exactness": judge_exactness,
     "optimizer": judge_optimizer,
     "decoding_capacity": judge_decoding_capacity,

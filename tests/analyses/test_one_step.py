@@ -12,8 +12,10 @@ NONE = {"n_resamples": 0, "seed": 0}
 def case(arm, text, length, exact, n_mem=1, steps=10):
     return {
         "arm": arm, "n_mem": n_mem, "text_id": text, "cluster_id": text, "length": length, "exact": exact,
-        "ce_lm_nats": 3.0 * length, "n_steps": steps, "vector_bytes": 1280 * n_mem,
+        "ce_lm_nats": 3.0 * length, "n_steps": steps, "vector_bytes": 1280 if "m" in arm.split() else 640,
         "n_correct_mem": length if exact else 1, "n_targets": length, "name": "small",
+        "finder": "shared_last" if "shared" in arm else "optimise",
+        "parametrisation": "held_last" if "held" in arm else "free",
     }  # fmt: skip
 
 
@@ -40,6 +42,15 @@ def test_what_is_held_is_the_longest_exact_length(cases):
         16,
     ]
     assert held.loc[("one step, e and m", "b"), ["tokens", "nats"]].tolist() == [0, 0]
+
+
+def test_bytes_are_those_of_the_texts_own_vectors(cases):
+    more = pd.DataFrame([case("autoregressive, 2 vectors", "a", 8, True, n_mem=2), case("shared m", "a", 8, True)])
+    sizes = one_step.compute_held(pd.concat([cases, more])).groupby("arm")["own_bytes"].first()
+    assert sizes.to_dict() == {
+        one_step.AUTOREGRESSIVE: 640, "autoregressive, 2 vectors": 1280, "one step, e and m": 1280, "held m": 640,
+        "shared m": 640,
+    }  # fmt: skip
 
 
 def test_ratios_are_of_the_same_texts_only(cases):
