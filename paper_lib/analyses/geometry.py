@@ -161,13 +161,17 @@ def average_attention(attention: pd.DataFrame, **resampling) -> pd.DataFrame:
 
 
 def average_ways(ways: pd.DataFrame, **resampling) -> pd.DataFrame:
-    """Return the mean norm, in those of tokens, by recipe and evaluation, as long as all texts are searched.
+    """Return the mean norm, in those of tokens, by recipe and evaluation, until all texts have had all right once.
 
     With intervals over books.
     """
-    rows, n_texts = [], ways["key"].nunique()
+    before = ways.groupby(["recipe", "key"])["all_right"].transform(
+        lambda right: right.cummax().shift(fill_value=False)
+    )
+    unfinished = ways[~before].groupby("recipe")["evaluation"].max()
+    rows = []
     for (recipe, evaluation), group in ways.groupby(["recipe", "evaluation"], sort=False):
-        if len(group) < n_texts:
+        if evaluation > unfinished[recipe]:
             continue
         row = {"origin": "measured", "recipe": recipe, "evaluation": evaluation}
         rows.append(row | _average(group, ["norm"], resampling))
@@ -207,7 +211,7 @@ def judge(cosines, paths, neighbours, margin_radius: Interval) -> list[dict]:
     """Return the verdict rows, from ``summarise_*`` and the correlation of margin and radius."""
 
     def take(row, name):
-        return Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+        return Interval(*(float(row[column]) for column in (name, f"{name}_low", f"{name}_high")))
 
     same = cosines.set_index("pair").loc[PAIRS["same"]]
     straight = paths.set_index("path").loc["straight"]
@@ -221,7 +225,7 @@ def judge(cosines, paths, neighbours, margin_radius: Interval) -> list[dict]:
         ),
         claim(
             "Straight lines between solutions of one text always make errors (same)",
-            Interval(1 - straight["joined"], 1 - straight["joined_high"], 1 - straight["joined_low"]),
+            Interval(*(1 - float(straight[column]) for column in ("joined", "joined_high", "joined_low"))),
             (0.95, 1),
             unit="share of pairs",
         ),

@@ -1,5 +1,7 @@
 """Points: one per text or model, over two quantities."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,7 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from .marks import bar_style, check_data, family_style, find_family, mark_style, on_white
+from .marks import check_data, family_style, find_family, mark_style, on_white
 from .style import GREY, HIGHEST, LENGTH_COLOURS, SERIES_STYLES, SHORTEST_COLOURED_TOKENS, THOUSANDS, UNIT_SLOPE
 
 BOOKS = "#0072B2"
@@ -114,11 +116,16 @@ def plot_against_theory(data: pd.DataFrame, *, x: str, y: str, hue: str = "famil
 
 
 def plot_distributions(data: pd.DataFrame, *, x: str, hue: str, n_bins: int = 60, ax):
-    """Draw how ``x`` is spread, as a density on shared bins, one outline per ``hue`` in the data's order."""
+    """Draw how ``x`` is spread, as a density on shared bins: one outline per ``hue``, in the data's order.
+
+    Each has a hatching of its own, through which the others are seen; those of published numbers are filled.
+    """
     check_data(data, [x, hue], ax)
-    edges = np.histogram_bin_edges(data[x], bins=n_bins)
-    for (name, values), style in zip(data.groupby(hue, sort=False), SERIES_STYLES, strict=False):
-        look = bar_style(style["color"], values["origin"].iloc[0])
-        ax.hist(values[x], edges, density=True, histtype="stepfilled", label=name, alpha=0.6, linewidth=0.8, **look)
+    edges, hatches = np.histogram_bin_edges(data[x], bins=n_bins), itertools.cycle(("///", "\\\\\\", "---"))
+    for (name, values), style, hatch in zip(data.groupby(hue, sort=False), SERIES_STYLES, hatches, strict=False):
+        look = {"edgecolor": style["color"], "facecolor": "none", "hatch": hatch}
+        if values["origin"].iloc[0] == "published":
+            look = {"color": style["color"], "alpha": 0.4}
+        ax.hist(values[x], edges, density=True, histtype="stepfilled", label=name, linewidth=1.1, **look)
     ax.set_ylim(0)
     return ax

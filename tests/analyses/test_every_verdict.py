@@ -123,7 +123,7 @@ def judge_exactness(change):
 def judge_embedding_geometry(change):
     cosines, paths, beside = table("cosines"), table("paths"), table("neighbours")
     correlation = table("radius").set_index("quantity").loc["their rank correlation"]
-    correlation = Interval(*correlation[["value", "value_low", "value_high"]])
+    correlation = Interval(*map(float, correlation[["value", "value_low", "value_high"]]))
     if change:
         cosines[["share_high", "share_high_low", "share_high_high"]] = 1.0
         paths[["joined", "joined_low", "joined_high"]] = 1.0

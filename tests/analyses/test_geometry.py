@@ -100,3 +100,4 @@ def test_a_way_ends_where_all_is_first_right_or_with_its_budget():
     row = geometry.summarise_ways(ways, **NONE).iloc[0]
     assert row[["reached", "evaluations", "norm", "path_length", "n_components"]].tolist() == [0.5, 3, 2, 2, 2]
     assert geometry.average_ways(ways, **NONE)["norm"].tolist() == [0, 1, 2, 3]
+    assert geometry.average_ways(ways[ways["key"] == "a"], **NONE)["norm"].tolist() == [0, 1]
