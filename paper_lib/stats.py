@@ -110,6 +110,17 @@ def bootstrap_clusters(
     return Interval(estimate, float(low), float(high), known)
 
 
+def widen_certain(interval: Interval, n_clusters: int) -> Interval:
+    """Return a share's interval, or, of 0 or 1 in every resample, the exact binomial one of so many clusters.
+
+    A bootstrap of values that are all alike has no width, and says nothing of what was not drawn.
+    """
+    if interval.value not in (0, 1) or interval.low != interval.high:
+        return interval
+    exact = stats.binomtest(int(interval.value * n_clusters), n_clusters).proportion_ci(CONFIDENCE_LEVEL)
+    return Interval(interval.value, float(exact.low), float(exact.high))
+
+
 def weighted_mean(values, where=None) -> Callable[[np.ndarray], np.ndarray]:
     """Return the bootstrap statistic that averages ``values`` (point,), or those of them that ``where`` selects."""
     where = np.ones(len(values)) if where is None else np.asarray(where, dtype=float)

@@ -290,7 +290,7 @@ STATEMENTS = [
     (
         "06",
         "Two of one text have a cosine of {} on average, of two texts {}, random directions none: a text leaves a "
-        "trace in its vectors, but no pair is nearer than {}.",
+        "trace in its vectors, but no pair is nearer than {}, where",
         lambda: [
             *[short(pairs(kind)["cosine"]) for kind in ("one text, two starts", "two texts")],
             short(pairs("one text, two starts")["highest"]),
@@ -318,9 +318,10 @@ STATEMENTS = [
     ("06", "It is {:.0f} times as long as a token's embedding", lambda: beside("norm, in those of tokens")),
     (
         "06",
-        "AdamW at a rate of 1 ends at {:.0f} on the same texts, and at the published rate 200 evaluations take it to "
+        "it takes {:.0f}, AdamW at a rate of 1 takes {:.0f}, and at the published rate 200 evaluations take it to "
         "{:.1f}, with none of them exact. A way has few dimensions, {:.0f} to {:.0f} principal components",
         lambda: [
+            way("as run")["norm"],
             way("AdamW, 1, falling")["norm"],
             way("AdamW, .01")["norm"] + 1e9 * way("AdamW, .01")["reached"],
             table("trajectories")["n_components"].min(),
@@ -363,19 +364,19 @@ STATEMENTS = [
         "08",
         "Two vectors give {:.1f} tokens in one pass, at least, since {:.0f} of {:.0f} texts come out at the longest "
         "length tried; two vectors that are read autoregressively give {:.1f}, one {:.1f}. In nats one step holds "
-        "{:.1f} times what one vector holds, {:.1f} times what two do",
+        "at least {:.1f} times what one vector holds, {:.1f} times what two do",
         lambda: [
             *one_step("one step, e and m")[["tokens", "at_longest", "n_texts"]],
             one_step("autoregressive, 2 vectors, fast")["tokens"],
             one_step("autoregressive, 1 vector, fast")["tokens"],
             one_step("one step, e and m")["ratio"],
-            one_step("one step, e and m")["nats"] / one_step("autoregressive, 2 vectors, fast")["nats"],
+            one_step("one step, e and m")["ratio_of_two"],
         ],
     ),
     (
         "08",
         "it leaves {:.1f} tokens to each text's own e, {:.1f} times the nats that one vector holds autoregressively. "
-        "Held for {:.0f} other texts it serves as well: {:.1f} tokens.",
+        "Held for {:.0f} other passages it leaves them {:.1f} tokens",
         lambda: [
             *one_step("shared m")[["tokens", "ratio"]],
             *one_step("held m")[["n_texts", "tokens"]],

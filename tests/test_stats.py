@@ -154,3 +154,10 @@ def test_bootstrap_is_repeatable_and_can_be_switched_off():
     off = stats.bootstrap_clusters(np.arange(50), stats.weighted_mean(values), n_resamples=0, seed=0)
     assert math.isnan(off.low)
     assert off.value == runs[0].value
+
+
+def test_what_is_certain_in_every_resample_is_as_wide_as_its_clusters_allow():
+    none, all_of_them = (stats.widen_certain(stats.Interval(value, value, value), 12) for value in (0.0, 1.0))
+    assert (none.low, none.high) == (0, pytest.approx(1 - 0.025 ** (1 / 12)))
+    assert (all_of_them.low, all_of_them.high) == (pytest.approx(0.025 ** (1 / 12)), 1)
+    assert stats.widen_certain(stats.Interval(0.5, 0.4, 0.6), 12) == stats.Interval(0.5, 0.4, 0.6)

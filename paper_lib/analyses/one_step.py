@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from ..stats import Interval, bootstrap_clusters, weighted_mean
+from ..stats import Interval, bootstrap_clusters, weighted_mean, widen_certain
 from ..verdicts import claim
 
 # As the one-step paper writes the arrangements of its Table 1, and as protocols here are called.
@@ -17,13 +17,13 @@ PRINTED = {
     "e*": "e x N",
 }
 ALIKE = 0.1  # of the tokens: a difference that counts as none
-AUTOREGRESSIVE = "autoregressive, 1 vector, fast"
+AUTOREGRESSIVE, OF_TWO = "autoregressive, 1 vector, fast", "autoregressive, 2 vectors, fast"
 # Arms of the sweeps, in the order in which they are shown.
 ARMS = [
     "autoregressive, 1 vector",
     AUTOREGRESSIVE,
     "autoregressive, 2 vectors",
-    "autoregressive, 2 vectors, fast",
+    OF_TWO,
     "one step, e and m",
     "one step, e, e and m",
     "shared m",
@@ -101,22 +101,25 @@ def _own_bytes(case):
 
 
 def summarise_held(held: pd.DataFrame, **resampling) -> pd.DataFrame:
-    """Return one row per arm and number of vectors: exact tokens and nats, its nats over AUTOREGRESSIVE's, the cost.
+    """Return one row per arm and number of vectors: exact tokens and nats, and what they cost.
 
-    Ratios of means over the same texts, so null where the arm has others. ``passes`` that decoding takes: one for one
+    ``ratio`` is its nats over AUTOREGRESSIVE's, ``ratio_of_two`` over OF_TWO's: of means over the same texts, so null
+    where the arm has others. ``passes`` that decoding takes: one for one
     step, else one a token.
     """
-    reference = held[held["arm"] == AUTOREGRESSIVE].set_index("text_id")["nats"]
+    references = {"ratio": AUTOREGRESSIVE, "ratio_of_two": OF_TWO}
+    nats = {name: held[held["arm"] == arm].set_index("text_id")["nats"] for name, arm in references.items()}
     rows = []
     for (arm, n_mem), group in held.groupby(["arm", "n_mem"], sort=False):
         row = {"origin": "measured", "arm": arm, "n_mem": n_mem, "n_texts": len(group)}
         for name in ("tokens", "nats"):
             mean = weighted_mean(group[name].astype(float))
             row |= bootstrap_clusters(group["cluster_id"], mean, **resampling).columns(name)
-        there = group["text_id"].map(reference)
-        if there.notna().all():
-            ratio = _ratio(group["nats"].to_numpy(float), there.to_numpy(float))
-            row |= bootstrap_clusters(group["cluster_id"], ratio, **resampling).columns("ratio")
+        for name, reference in nats.items():
+            there = group["text_id"].map(reference)
+            if there.notna().all():
+                ratio = _ratio(group["nats"].to_numpy(float), there.to_numpy(float))
+                row |= bootstrap_clusters(group["cluster_id"], ratio, **resampling).columns(name)
         row |= {
             "at_longest": int((group["tokens"] == group["at_most"]).sum()),
             "evaluations": group["evaluations"].median(),
@@ -144,7 +147,9 @@ def judge(arrangements: pd.DataFrame, held: pd.DataFrame) -> list[dict]:
         rows.append(
             claim(
                 f"{PRINTED[name]}, {n_tokens} tokens: accuracy {target:g} (printed for Llama-3.2-1B)",
-                Interval(here["accuracy"], here["accuracy_low"], here["accuracy_high"]),
+                widen_certain(
+                    Interval(*map(float, here[["accuracy", "accuracy_low", "accuracy_high"]])), int(here["n_texts"])
+                ),
                 (max(0, round(target - ALIKE, 2)), min(1, round(target + ALIKE, 2))),
                 unit="of the tokens",
             )

@@ -127,7 +127,7 @@ def train_middles(
 
 
 def _measure_disturbed(lm, protocol, ids, record, vector) -> Iterator[dict]:
-    draw = torch.Generator().manual_seed(0)
+    draw = torch.Generator().manual_seed(int(record["key"][:12], 16))  # so that each vector has draws of its own
     noise = functional.normalize(torch.randn(N_DIRECTIONS, *vector.shape, generator=draw).flatten(1)).view(
         -1, *vector.shape
     )

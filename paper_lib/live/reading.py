@@ -11,18 +11,20 @@ from .lm import FrozenLM
 from .measure import score_targets
 from .protocols import Prefix, Protocol
 
+N_RANDOM = 256
+
 
 @torch.no_grad()
 def describe_neighbours(lm: FrozenLM, vectors: Float[Tensor, "case row width"]) -> Iterator[dict]:
     """Yield, for each case, how its first vector lies among the token embeddings as the model sees them.
 
     ``norm``, and over the mean norm of tokens ``norm_ratio``; ``nearest_cosine`` and ``nearest_token``; and the nearest
-    cosine of random vectors, their mean over as many as there are cases: ``random_nearest_cosine``.
+    cosine of random vectors, their mean over N_RANDOM: ``random_nearest_cosine``.
     """
     table = lm.embed(torch.arange(lm.vocab_size, device=lm.device).unsqueeze(0))[0].float()
     norms, directions = table.norm(dim=1), functional.normalize(table, dim=1)
     draw = torch.Generator().manual_seed(0)
-    random = functional.normalize(torch.randn(len(vectors), table.shape[1], generator=draw), dim=1) @ directions.T
+    random = functional.normalize(torch.randn(N_RANDOM, table.shape[1], generator=draw), dim=1) @ directions.T
     for vector in vectors[:, 0]:
         cosines = directions @ functional.normalize(vector, dim=0)
         yield {

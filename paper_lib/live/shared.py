@@ -22,6 +22,8 @@ from .movers import AdamW
 from .parametrisations import Free
 from .protocols import Protocol
 from .rows import (
+    ENDED,
+    RUNNING,
     Case,
     Finished,
     Recipe,
@@ -47,8 +49,9 @@ def optimise_together(
 ) -> Iterator[list[Finished] | list[Unfinished]]:
     """Optimise ``cases`` of one length whose last vectors are one; yield all of them once, when they end together.
 
-    They end when every text has reached the goal at the same step, or with the budget. The shared vector starts as that
-    of the first case. InputError for a mover or parametrisation under which rows that are pulled alike would part.
+    They end when every text has reached the goal at the same step, with the budget, or when one of them diverges. The
+    shared vector starts as that of the first case. InputError for a mover or parametrisation under which rows that are
+    pulled alike would part.
     """
     if not isinstance(recipe.mover, AdamW) or recipe.mover.normalised or not isinstance(recipe.parametrisation, Free):
         raise InputError("finder shared_last moves by adamw(normalised=False) and free vectors; name those")
@@ -68,7 +71,8 @@ def optimise_together(
         now = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         _record_together(rows, now, vectors, apart)
         on_step(now)
-        done = bool(recipe.goal.reached(now).all()) or int(rows["n_steps"][0]) >= recipe.settings.max_steps
+        reached, stopped = bool(recipe.goal.reached(now).all()), rows["ended"] != RUNNING  # by budget, or diverged
+        done = reached or bool(stopped.any())
         pull = now["gradient"].clone()
         pull[:, -1] = pull[:, -1].sum(0)
         moved, state = recipe.mover.move(
@@ -79,9 +83,10 @@ def optimise_together(
         if not done and time.perf_counter() - saved_at > save_every_seconds:
             yield copy_rows(cases, rows)
             saved_at = time.perf_counter()
-    reached = bool(recipe.goal.reached(now).all())
+    diverged = bool((rows["ended"] == ENDED.index("diverged")).any())
+    ended = "reached" if reached else "diverged" if diverged else "budget"
     results = [finish_row(case, rows, number, protocol, apart.goal) for number, case in enumerate(cases)]
-    yield [dataclasses.replace(result, ended="reached" if reached else "budget", state=None) for result in results]
+    yield [dataclasses.replace(result, ended=ended, state=None) for result in results]
 
 
 def _record_together(rows, now, vectors, recipe):

@@ -73,6 +73,12 @@ def test_it_goes_on_from_where_it_was_saved():
         assert before.n_steps == after.n_steps == 12
 
 
+def test_a_group_that_diverges_ends():
+    (finished,) = find(make_lm("llama"), make_cases(), Recipe(GOALS["strict"], Optimiser(lr=1e308, max_steps=10**6)))
+    assert {result.ended for result in finished} == {"diverged"}
+    assert all(result.vectors.isfinite().all() for result in finished)
+
+
 def test_lengths_are_groups_of_their_own():
     lm = make_lm("llama")
     cases = [*make_cases(2, 6), *[Case(f"long {n}", ids) for n, ids in enumerate(random_ids(2, 9))]]
