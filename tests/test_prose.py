@@ -274,6 +274,14 @@ def beside(quantity):
     return table("neighbours").set_index("quantity").loc[quantity, "value"]
 
 
+def kept(mode, n_bits, length):
+    return table("vector_bits").set_index(["mode", "bits", "length"]).loc[(mode, n_bits, length)]
+
+
+def printed_bits():
+    return table("bits_at_capacity").query("origin == 'published'")["gain_bits_per_vector_bit"]
+
+
 def one_step(arm):
     return table("one_step_capacity").set_index("arm").loc[arm]
 
@@ -381,6 +389,50 @@ STATEMENTS = [
             *one_step("shared m")[["tokens", "ratio"]],
             *one_step("held m")[["n_texts", "tokens"]],
         ],
+    ),
+    # 10
+    (
+        "10",
+        "Rounded afterwards, 6 bits lose {} of the texts",
+        lambda: short(
+            -table("verdict_bits_accounting")
+            .set_index("claim")
+            .loc["rounded at 6 bits a number, as many texts are exact as at 16", "estimate"]
+        ),
+    ),
+    (
+        "10",
+        "At 2 bits a number {} of the texts of 24 tokens are exact, {} bits of text for each bit of vector; at 16 bits "
+        "a vector has {} at best.",
+        lambda: [
+            short(kept("optimised", 2, 24)["exact_share"]),
+            short(kept("optimised", 2, 24)["text_bits_per_vector_bit"], 3),
+            short(table("vector_bits").query("bits == 16")["text_bits_per_vector_bit"].max(), 3),
+        ],
+    ),
+    (
+        "10",
+        "at 16 bits a number, gain {} to {}.",
+        lambda: [
+            short(value, 3)
+            for value in table("bits_at_capacity")
+            .query("origin == 'published'")["gain_bits_per_vector_bit"]
+            .agg(["min", "max"])
+        ],
+    ),
+    (
+        "10",
+        "{:.1f} to {:.1f} times as long as an ideal code by the same model, and longer than the plain text: {} to "
+        "{} bytes",
+        lambda: [
+            *table("shortest")["factor"].agg(["min", "max"]),
+            *map(short, table("shortest")["ratio"].agg(["min", "max"])),
+        ],
+    ),
+    (
+        "README.md",
+        "of SmolLM2-135M is still {:.1f} to {:.1f} times as long as an ideal code",
+        lambda: table("shortest")["factor"].agg(["min", "max"]),
     ),
     # 07
     (

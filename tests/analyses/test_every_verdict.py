@@ -7,6 +7,7 @@ import pytest
 from paper_lib import measured, published
 from paper_lib.analyses import (
     anchor,
+    bits,
     capacity_utilisation,
     decoding_capacity,
     entropy_cutoff,
@@ -19,6 +20,7 @@ from paper_lib.analyses import (
     scaling_vectors,
     text_sources,
 )
+from paper_lib.frozen import load_vectors
 from paper_lib.paths import FIGURES
 from paper_lib.stats import Interval
 from paper_lib.verdicts import CONTRADICTED, SUPPORTED, VERDICTS
@@ -151,7 +153,16 @@ def judge_one_step(change):
     return one_step.judge(arrangements, held)
 
 
+def judge_bits_accounting(change):
+    cases, vectors = measured.load_arms("bits_smollm2-135m"), load_vectors("bits_smollm2-135m")
+    losses = bits.compute_losses(bits.compute_vector_bits(cases, vectors), n_resamples=1000, seed=0)
+    if change:
+        losses = {name: Interval(*(0.0 if loss.value < -0.04 else -0.9,) * 3) for name, loss in losses.items()}
+    return bits.judge(losses)
+
+
 JUDGES = {
+    "bits_accounting": judge_bits_accounting,
     "embedding_geometry": judge_embedding_geometry,
     "one_step": judge_one_step,
     "exactness": judge_exactness,
