@@ -32,8 +32,8 @@ def run(*arguments):
     ("arguments", "says"),
     [
         (
-            ["execute", "notebooks/99_none.ipynb"],
-            "unknown notebook 'notebooks/99_none.ipynb'; choose from: notebooks/01_",
+            ["execute", "notebooks/nowhere-to-be-found.ipynb"],
+            "unknown notebook 'notebooks/nowhere-to-be-found.ipynb'; choose from: notebooks/01_",
         ),
         (["execute", "README.md"], "README.md is not a notebook; restore it"),
         (["execute", N, "-p", "N_MEM=4"], f"unknown parameter of {N} 'N_MEM'; choose from: N_RESAMPLES, SEED"),

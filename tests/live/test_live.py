@@ -81,12 +81,12 @@ def test_the_shipped_model_is_small_and_says_what_it_is():
 
 def test_every_frozen_vector_of_a_sample_decodes_to_its_text():
     # All of them: `python -m paper_lib verify`, which continuous integration runs.
-    cases = frozen.load_runs().query("model == @SHIPPED").set_index("key")
+    cases = frozen.load_runs().query("model == @SHIPPED").set_index(["sweep", "key"], drop=False)
     lm, drawn = load_lm(SHIPPED), np.random.default_rng(0)
     for sweep in sorted(cases["sweep"].unique()):
         vectors = frozen.load_vectors(sweep)
         for key in drawn.choice(sorted(vectors), size=min(4, len(vectors)), replace=False):
-            record = cases.loc[key].to_dict()
+            record = cases.loc[(sweep, key)].to_dict()
             text = decode_text(lm, record, vectors[key])
             assert hashlib.sha256(text.encode()).hexdigest() == record["text_sha256"]
 
