@@ -262,11 +262,11 @@ def radius(quantity):
     return table("radius").set_index("quantity").loc[quantity]
 
 
-def disturbed(how, at):
+def perturbed(how, at):
     return table("robustness").set_index(["how", "at"]).loc[(how, at), "all_right"]
 
 
-def way(recipe):
+def trajectory(recipe):
     return table("trajectories").set_index("recipe").loc[recipe]
 
 
@@ -321,7 +321,7 @@ STATEMENTS = [
     (
         "06",
         "a move of {} of its length, on average, makes an error. A vector 5 % longer leaves {} of them exact",
-        lambda: [short(radius("radius, in lengths of the vector")["value"], 3), short(disturbed("scaled", 1.05))],
+        lambda: [short(radius("radius, in lengths of the vector")["value"], 3), short(perturbed("scaled", 1.05))],
     ),
     (
         "06",
@@ -332,11 +332,11 @@ STATEMENTS = [
     (
         "06",
         "it takes {:.0f}, AdamW at a rate of 1 takes {:.0f}, and at the published rate 200 evaluations take it to "
-        "{:.1f}, with none of them exact. A way has few dimensions, {:.0f} to {:.0f} principal components",
+        "{:.1f}, with none of them exact. A trajectory has few dimensions, {:.0f} to {:.0f} principal components",
         lambda: [
-            way("as run")["norm"],
-            way("AdamW, 1, falling")["norm"],
-            way("AdamW, .01")["norm"] + 1e9 * way("AdamW, .01")["reached"],
+            trajectory("as run")["norm"],
+            trajectory("AdamW, 1, falling")["norm"],
+            trajectory("AdamW, .01")["norm"] + 1e9 * trajectory("AdamW, .01")["reached"],
             table("trajectories")["n_components"].min(),
             table("trajectories")["n_components"].max(),
         ],

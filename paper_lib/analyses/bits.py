@@ -1,4 +1,4 @@
-"""Notebook 10: bits of text against bits of vector, and against what coders make of the same texts."""
+"""Notebook 10: bits of text against bits of vector."""
 
 import numpy as np
 import pandas as pd
@@ -8,44 +8,8 @@ from ..stats import Interval, bootstrap_clusters, weighted_mean
 from ..storage import find_storage
 from ..verdicts import claim
 
-CODER_NAMES = {"arithmetic+pythia-160m": "arithmetic, Pythia-160M", "arithmetic": "arithmetic, SmolLM2-135M"}
-SOURCE_NAMES = {"pg19": "books", "pg19_test_clean": "books", "blogs_2025_2026": "recent prose", "fanfics": "fanfics"}
 SIDE_BITS = 16  # the length of the text
-CODER_BITS = 32  # an arithmetic coder writes whole words; of a Gaussian, its width is told in 16 bits more
-
-
-def compute_coders(found: pd.DataFrame, printed: pd.DataFrame, **resampling) -> pd.DataFrame:
-    """Return compression ratios, bits of UTF-8 over bits of code, a row per coder, source and number of words.
-
-    ``found`` as live/coders.py measures it, ``printed`` the paper's Table 4; standard deviations over texts.
-    """
-    rows = [
-        {
-            "origin": "published",
-            "coder": CODER_NAMES.get(row.coder, row.coder),
-            "source": SOURCE_NAMES.get(row.source, row.source),
-            "ratio": row.ratio_mean,
-            "ratio_std": row.ratio_std,
-        }
-        for row in printed.itertuples()
-    ]
-    found = found.assign(ratio=8 * found["text_bytes"] / found["n_bits"])
-    for (coder, source, n_words), group in found.groupby(["coder", "source", "n_words"], sort=False):
-        mean = bootstrap_clusters(group["cluster_id"], weighted_mean(group["ratio"]), **resampling)
-        rows.append(
-            {
-                "origin": "measured",
-                "coder": CODER_NAMES.get(coder, coder),
-                "source": SOURCE_NAMES.get(source, source),
-                "n_words": n_words,
-                "n_texts": len(group),
-                **mean.columns("ratio"),
-                "ratio_std": group["ratio"].std(ddof=1),
-                "decoded": group["decoded"].mean(),
-                "excess": group["n_bits"].sum() / nats_to_bits(group["ce_lm_nats"].sum()) - 1,
-            }
-        )
-    return pd.DataFrame(rows)
+CODER_BITS = 32  # a coder writes whole words
 
 
 def read_mode(arm: str) -> tuple[str, int]:
@@ -163,25 +127,6 @@ def compute_shortest(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def compare_weights(sweeps: dict[int, pd.DataFrame], **resampling) -> pd.DataFrame:
-    """Return, by bits a weight and length, what texts cost the model alone, exact share and gain; means over books.
-
-    ``gain_bits`` of all texts, exact or not.
-    """
-    rows = []
-    for weight_bits, cases in sorted(sweeps.items(), reverse=True):
-        for length, group in cases.groupby("length"):
-            row = {"origin": "measured", "weight_bits": weight_bits, "length": length, "n_texts": len(group)}
-            for name, values in (
-                ("nats_a_token", group["ce_lm_nats"] / group["n_targets"]),
-                ("exact_share", group["exact"].eq(True).astype(float)),
-                ("gain_bits", pd.Series(nats_to_bits(group["ce_lm_nats"] - group["ce_mem_nats"]))),
-            ):
-                row |= bootstrap_clusters(group["cluster_id"], weighted_mean(values), **resampling).columns(name)
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def compute_losses(cases: pd.DataFrame, **resampling) -> dict[tuple[str, int], Interval]:
     """Return, by mode and bits below 16, the share of exact texts minus that at 16 bits: the same texts and lengths."""
     exact = cases.assign(exact=cases["exact"].eq(True).astype(float))
@@ -196,38 +141,6 @@ def compute_losses(cases: pd.DataFrame, **resampling) -> dict[tuple[str, int], I
     }
 
 
-def judge_coders(coders: pd.DataFrame) -> list[dict]:
-    """Return the verdict rows on coders: the paper's ratios, and the bits of arithmetic coding."""
-    printed = coders[coders["origin"] == "published"].set_index(["coder", "source"])["ratio"]
-    here = coders[coders["origin"] == "measured"]
-    here = here[here["n_words"] == here["n_words"].max()].set_index(["coder", "source"])
-    rows = []
-    for coder in ("zlib", "bz2", "lzma", "huffman"):
-        for source, name in (("books", "books"), ("random", "random words")):
-            ratio, target = (
-                here.loc["huffman, bytes" if coder == "huffman" else coder, :].loc[source],
-                printed[coder, source],
-            )
-            rows.append(
-                claim(
-                    f"{coder} makes {name} {target:g} times smaller (printed)",
-                    Interval(ratio["ratio"], ratio["ratio_low"], ratio["ratio_high"]),
-                    (round(0.9 * target, 2), round(1.1 * target, 2)),
-                    unit="times",
-                )
-            )
-    excess = here.loc[CODER_NAMES["arithmetic"], "excess"]
-    rows.append(
-        claim(
-            "Arithmetic coding takes the model's cross-entropy and at most 1 % more",
-            Interval(excess.max(), excess.min(), excess.max()),
-            (0, 0.01),
-            unit="share, least and most of the sources",
-        )
-    )
-    return rows
-
-
 def judge(losses: dict[tuple[str, int], Interval]) -> list[dict]:
     """Return the verdict rows on precision: bits that cost no exactness."""
     return [
@@ -239,12 +152,3 @@ def judge(losses: dict[tuple[str, int], Interval]) -> list[dict]:
         )
         for (mode, bits), loss in losses.items()
     ]
-
-
-def arrange_coders(coders: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of ratios as it is shown: a row per coder, a column per source, words and origin."""
-    words = coders["n_words"].astype("Int64").astype(str)
-    column = coders["source"] + (", " + words + " words").where(coders["n_words"].notna(), ", printed")
-    cells = [f"{row.ratio:.2f} ± {row.ratio_std:.2f}" for row in coders.itertuples()]
-    wide = coders.assign(column=column, cell=cells).pivot(index="coder", columns="column", values="cell")
-    return wide.loc[coders["coder"].unique(), column.unique()].rename_axis(columns=None).reset_index()

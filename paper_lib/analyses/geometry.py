@@ -80,22 +80,22 @@ def summarise_paths(paths: pd.DataFrame, **resampling) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def compute_robustness(disturbed: pd.DataFrame, **resampling) -> pd.DataFrame:
+def compute_robustness(perturbed: pd.DataFrame, **resampling) -> pd.DataFrame:
     """Return the share of vectors that stay exact under teacher forcing, by kind and size of what disturbs them."""
     rows = []
-    for (how, at), group in disturbed.groupby(["how", "at"], sort=False):
+    for (how, at), group in perturbed.groupby(["how", "at"], sort=False):
         row = {"origin": "measured", "how": how, "at": at, "n_vectors": group["key"].nunique()}
         rows.append(row | _average(group, ["all_right", "accuracy"], resampling))
     return pd.DataFrame(rows)
 
 
-def compute_radii(disturbed: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
+def compute_radii(perturbed: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
     """Return, for each vector, the length of noise, in its own, at which half of the directions make an error.
 
     In each direction it is between the last length before the first error and the first with one: their geometric
     mean. With it the vector's smallest margin and what is held.
     """
-    noise = disturbed[disturbed["how"] == "noise"].sort_values("at")
+    noise = perturbed[perturbed["how"] == "noise"].sort_values("at")
     rows = []
     for (key, draw), line in noise.groupby(["key", "draw"], sort=False):
         wrong = np.flatnonzero(~line["all_right"].to_numpy())
@@ -162,17 +162,17 @@ def average_attention(attention: pd.DataFrame, **resampling) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("on", ascending=False, kind="stable", ignore_index=True)
 
 
-def average_ways(ways: pd.DataFrame, **resampling) -> pd.DataFrame:
+def average_trajectories(trajectories: pd.DataFrame, **resampling) -> pd.DataFrame:
     """Return the mean norm, in those of tokens, by recipe and evaluation, until all texts have had all right once.
 
     With intervals over books.
     """
-    before = ways.groupby(["recipe", "key"])["all_right"].transform(
+    before = trajectories.groupby(["recipe", "key"])["all_right"].transform(
         lambda right: right.cummax().shift(fill_value=False)
     )
-    unfinished = ways[~before].groupby("recipe")["evaluation"].max()
+    unfinished = trajectories[~before].groupby("recipe")["evaluation"].max()
     rows = []
-    for (recipe, evaluation), group in ways.groupby(["recipe", "evaluation"], sort=False):
+    for (recipe, evaluation), group in trajectories.groupby(["recipe", "evaluation"], sort=False):
         if evaluation > unfinished[recipe]:
             continue
         row = {"origin": "measured", "recipe": recipe, "evaluation": evaluation}
@@ -180,26 +180,26 @@ def average_ways(ways: pd.DataFrame, **resampling) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summarise_ways(ways: pd.DataFrame, **resampling) -> pd.DataFrame:
+def summarise_trajectories(trajectories: pd.DataFrame, **resampling) -> pd.DataFrame:
     """Return one row per recipe: how searches stand when all is first right, or at their end.
 
     ``reached``: the share of texts that get there; ``evaluations`` spent, ``norm`` and ``path_length`` in those of
     tokens, ``n_components`` that hold 99 % of the path's variance. Means with intervals over books.
     """
     rows = []
-    for recipe, group in ways.groupby("recipe", sort=False):
+    for recipe, group in trajectories.groupby("recipe", sort=False):
         ends = []
-        for _, way in group.groupby("key"):
-            right = way["all_right"].to_numpy()
-            n = int(right.argmax()) + 1 if right.any() else len(way)
-            last = way.iloc[n - 1]
+        for _, trajectory in group.groupby("key"):
+            right = trajectory["all_right"].to_numpy()
+            n = int(right.argmax()) + 1 if right.any() else len(trajectory)
+            last = trajectory.iloc[n - 1]
             ends.append(
                 {
                     "cluster_id": last["cluster_id"],
                     "reached": right.any(),
                     "evaluations": n,
                     "norm": last["norm"],
-                    "path_length": way["moved"].iloc[:n].sum(),
+                    "path_length": trajectory["moved"].iloc[:n].sum(),
                     "n_components": last["n_components"],
                 }
             )

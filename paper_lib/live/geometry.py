@@ -1,4 +1,4 @@
-"""Where solutions lie and how much room they have: paths between vectors of one text, and vectors disturbed.
+"""Where solutions lie and how much room they have: paths between vectors of one text, and vectors perturbed.
 
 The paper's appendix E and Figure 8; curved paths are those of Mezentsev and Oseledets (2025), section 4. Only exact
 vectors are looked at, in the precision of the model's weights. What is measured is teacher-forced, since a path has too
@@ -31,7 +31,7 @@ from .protocols import Protocol, find_protocol
 from .reading import describe_neighbours, describe_other_text, measure_attention
 
 N_PAIRS = 3  # of solutions of each text, each solution with the next
-N_DISTURBED = 3  # solutions of each text
+N_PERTURBED = 3  # solutions of each text
 N_DIRECTIONS = 4  # of noise, and draws of coordinates that are dropped
 PLACES = np.linspace(0, 1, 21)  # along a path
 RADII = 2.0 ** np.arange(-7, 1.01, 0.5)  # lengths of noise, in those of the vector
@@ -46,7 +46,7 @@ def measure_geometry(sweep: str, data: Path = DATA) -> list[Path]:
 
     ``paths``: a row for each pair of solutions (``key``, ``other_key``), ``path`` (straight, or curved: a quadratic
     Bézier with a trained middle point) and place ``at`` from 0 to 1; ``length_ratio`` is the path's length over that of
-    the straight line. ``disturbed``: a row for each solution, ``how`` (noise of so many of the vector's lengths,
+    the straight line. ``perturbed``: a row for each solution, ``how`` (noise of so many of the vector's lengths,
     scaled, dropped coordinates), size ``at`` and ``draw``. Both have ``accuracy`` and ``all_right``. ``neighbours`` and
     ``attention``: a row for each solution (and layer), see ``reading.py``. InputError for a sweep that has no text with
     two exact solutions.
@@ -65,8 +65,8 @@ def measure_geometry(sweep: str, data: Path = DATA) -> list[Path]:
         protocol, ids = find_protocol(records[0]["protocol"]), spelled[number]
         solutions = torch.stack([torch.from_numpy(vectors[record["key"]]).float() for record in records])
         found["paths"] += _measure_paths(quick, protocol, ids, records[: N_PAIRS + 1], solutions[: N_PAIRS + 1])
-        for record, vector in zip(records[:N_DISTURBED], solutions, strict=False):
-            found["disturbed"] += _measure_disturbed(lm, protocol, ids, record, vector)
+        for record, vector in zip(records[:N_PERTURBED], solutions, strict=False):
+            found["perturbed"] += _measure_perturbed(lm, protocol, ids, record, vector)
         others = describe_other_text(lm, protocol, solutions, spelled[number - 1])
         for record, near, other in zip(records, describe_neighbours(lm, solutions), others, strict=True):
             found["neighbours"].append(_describe(record) | near | other)
@@ -123,21 +123,21 @@ def train_middles(
     return middle.detach()
 
 
-# --- disturbed vectors ---------------------------------------------------------------------------------------------
+# --- perturbed vectors ---------------------------------------------------------------------------------------------
 
 
-def _measure_disturbed(lm, protocol, ids, record, vector) -> Iterator[dict]:
+def _measure_perturbed(lm, protocol, ids, record, vector) -> Iterator[dict]:
     draw = torch.Generator().manual_seed(int(record["key"][:12], 16))  # so that each vector has draws of its own
     noise = functional.normalize(torch.randn(N_DIRECTIONS, *vector.shape, generator=draw).flatten(1)).view(
         -1, *vector.shape
     )
     order = torch.rand(N_DIRECTIONS, vector.numel(), generator=draw).argsort(dim=1).view(-1, *vector.shape)
-    disturb: dict[str, tuple[np.ndarray, int, Callable]] = {
+    perturb: dict[str, tuple[np.ndarray, int, Callable]] = {
         "noise": (RADII, N_DIRECTIONS, lambda at, n: vector + at * vector.norm() * noise[n]),
         "scaled": (SCALES, 1, lambda at, n: at * vector),
         "dropped": (DROPPED, N_DIRECTIONS, lambda at, n: vector * (order[n] >= at * vector.numel())),
     }
-    for how, (sizes, n_draws, apply) in disturb.items():
+    for how, (sizes, n_draws, apply) in perturb.items():
         trials = list(itertools.product(sizes, range(n_draws)))
         right = _measure_all(lm, protocol, torch.stack([apply(float(at), n) for at, n in trials]), ids)
         for (at, n), facts in zip(trials, right, strict=True):

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..config import Optimiser
 from ..errors import InputError
 
 
@@ -27,6 +28,9 @@ class Parametrisation(ABC):
     def take(self, vectors: Float[Tensor, "row width"]) -> dict[str, Tensor]:
         """Return what is trained where a case starts from given vectors; InputError where there is no such start."""
         raise InputError(f"parametrisation {type(self).__name__.lower()} cannot start from stored vectors; use free")
+
+    def check(self, settings: Optimiser) -> None:  # noqa: B027, by default nothing is wrong
+        """Raise InputError for an optimiser under which this does not do what it says."""
 
     @abstractmethod
     def vectors(self, params: dict[str, Tensor]) -> Float[Tensor, "case row width"]:
@@ -91,7 +95,7 @@ class Affine(Parametrisation):
 
 @dataclass(frozen=True)
 class HeldLast(Free):
-    """All vectors but the last are trained; the last stays as it is given (``init_from``). Without weight decay."""
+    """All vectors but the last are trained; the last stays as it is given (``init_from``)."""
 
     def start(self, shape: tuple[int, int], std: float, generator: torch.Generator) -> dict[str, Tensor]:
         """Return a random start; of the last vector too, where none is given."""
@@ -104,6 +108,11 @@ class HeldLast(Free):
     def vectors(self, params: dict[str, Tensor]) -> Float[Tensor, "case row width"]:
         """Return the trained vectors and behind them the one that is held, which gets no gradient."""
         return torch.cat([params["vectors"], params["held"].detach() + 0 * params["held"]], dim=1)
+
+    def check(self, settings: Optimiser) -> None:
+        """Raise InputError for weight decay, which moves also what has no gradient."""
+        if settings.weight_decay:
+            raise InputError("parametrisation held_last: weight decay would move what is held; set weight_decay: 0")
 
     def _part(self, vectors):
         if len(vectors) < 2:

@@ -15,14 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import CaseConfig, Optimiser
-from ..errors import InputError
 from ..parts import find_part
 from ..storage import STORAGES, Storage, find_storage
 from .goals import GOALS, Goal
 from .lm import FrozenLM
 from .loss import CROSS_ENTROPY, LOSSES, Loss
 from .movers import MOVERS, Mover
-from .parametrisations import PARAMETRISATIONS, HeldLast, Parametrisation
+from .parametrisations import PARAMETRISATIONS, Parametrisation
 from .protocols import Protocol
 
 ENDED = ("running", "diverged", "reached", "patience", "budget")
@@ -67,8 +66,7 @@ class Recipe:
 def make_recipe(config: CaseConfig) -> Recipe:
     """Return the recipe that the settings of a case name; raise InputError for an unknown part, or two that clash."""
     parametrisation = find_part("parametrisation", config.parametrisation, PARAMETRISATIONS)
-    if isinstance(parametrisation, HeldLast) and config.optimiser.weight_decay:
-        raise InputError("parametrisation held_last: weight decay would move what is held; set weight_decay: 0")
+    parametrisation.check(config.optimiser)
     return Recipe(
         goal=find_part("goal", config.stopping, GOALS),
         settings=config.optimiser,

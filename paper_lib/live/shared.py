@@ -53,17 +53,14 @@ def optimise_together(
     shared vector starts as that of the first case. InputError for a mover or parametrisation under which rows that are
     pulled alike would part.
     """
-    if not isinstance(recipe.mover, AdamW) or recipe.mover.normalised or not isinstance(recipe.parametrisation, Free):
+    if not isinstance(recipe.mover, AdamW) or recipe.mover.normalised or type(recipe.parametrisation) is not Free:
         raise InputError("finder shared_last moves by adamw(normalised=False) and free vectors; name those")
     apart = dataclasses.replace(recipe, goal=GOALS["never"])
     rows = append({}, [start_row(lm, protocol, case, apart, len(case.ids)) for case in cases])
     rows["param.vectors"][:, -1] = rows["param.vectors"][:1, -1]
     compute = functools.partial(measure_with_gradient, lm, protocol, recipe.loss)
-    n_at_once, saved_at = (
-        fill_batch(lm.device, protocol.n_inputs(len(cases[0].ids), cases[0].n_mem)),
-        time.perf_counter(),
-    )
-    done = False
+    n_at_once = fill_batch(lm.device, protocol.n_inputs(len(cases[0].ids), cases[0].n_mem))
+    saved_at, done = time.perf_counter(), False
     while not done:
         started, params = time.perf_counter(), part_of(rows, "param")
         vectors = params["vectors"] if recipe.storage is None else recipe.storage.round(params["vectors"])

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper_lib import published
 from paper_lib.analyses import bits
 from paper_lib.storage import find_storage
 
@@ -83,27 +82,6 @@ def test_losses_are_paired_with_the_same_texts_at_16_bits(cases):
     assert losses["optimised", 4].value == pytest.approx(0)  # one gained, one lost
 
 
-def test_ratios_are_bits_of_utf8_over_bits_of_code():
-    printed = pd.DataFrame([{"coder": "zlib", "source": "pg19", "ratio_mean": 2.28, "ratio_std": 0.16}])
-    found = pd.DataFrame(
-        [
-            {"coder": "zlib", "source": "pg19_test_clean", "n_words": 64, "cluster_id": book, "text_bytes": 100,
-             "n_bits": n_bits, "ce_lm_nats": 100.0, "decoded": True}
-            for book, n_bits in (("a", 400), ("b", 200))
-        ]
-    )  # fmt: skip
-    table = bits.compute_coders(found, printed, **NONE)
-    assert table["ratio"].tolist() == [2.28, 3.0]
-    assert table["excess"].iloc[1] == pytest.approx(600 / (200 / math.log(2)) - 1)
-
-
-def test_table_4_is_as_printed():
-    printed = published.load_followup("classical_coders")
-    found = pd.DataFrame(columns=["coder", "source", "n_words", "text_bytes", "n_bits"])
-    shown = bits.arrange_coders(bits.compute_coders(found, printed, **NONE).assign(n_words=np.nan))
-    assert shown.iloc[0].tolist() == ["zlib", "2.28 ± 0.16", "2.34 ± 0.07", "1.80 ± 0.06"]
-
-
 def test_at_capacity_each_precision_has_the_length_that_holds_most():
     rates = pd.DataFrame(
         [
@@ -120,12 +98,3 @@ def test_at_capacity_each_precision_has_the_length_that_holds_most():
     )
     table = bits.compute_at_capacity(printed, rates)
     assert table["gain_bits_per_vector_bit"].tolist() == pytest.approx([0.05, 120 / 900, 0.2])
-
-
-def test_weights_are_compared_at_each_length(cases):
-    cases = cases.assign(n_targets=24)
-    table = bits.compare_weights({3: cases.assign(exact=False, ce_lm_nats=200.0), 4: cases}, **NONE)
-    assert table["weight_bits"].tolist() == [4, 3]
-    assert table["nats_a_token"].tolist() == pytest.approx([100 / 24, 200 / 24])
-    assert table["exact_share"].tolist() == [0.75, 0]
-    assert table["gain_bits"].tolist() == pytest.approx([90 / math.log(2), 190 / math.log(2)])

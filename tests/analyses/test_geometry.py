@@ -67,7 +67,7 @@ def test_only_what_lies_between_the_ends_of_a_path_counts(paths):
 def test_the_radius_lies_between_the_last_right_and_the_first_wrong_length():
     sizes = [1.0, 2.0, 4.0, 8.0]
     right = {0: [True, True, False, True], 1: [True, True, True, False], 2: [False] * 4}
-    disturbed = pd.DataFrame(
+    perturbed = pd.DataFrame(
         [
             {"how": "noise", "key": "a", "draw": draw, "at": at, "all_right": fine}
             for draw, line in right.items()
@@ -75,7 +75,7 @@ def test_the_radius_lies_between_the_last_right_and_the_first_wrong_length():
         ]
     )
     case = {"key": "a", "text_id": "t", "cluster_id": "t", "min_logit_margin": 0.1, "ce_lm_nats": 9.0}
-    radii = geometry.compute_radii(disturbed, pd.DataFrame([case]))
+    radii = geometry.compute_radii(perturbed, pd.DataFrame([case]))
     assert radii["radius"].tolist() == pytest.approx([np.sqrt(8)])  # the median of 1, sqrt(8) and sqrt(32)
 
 
@@ -97,7 +97,7 @@ def test_a_way_ends_where_all_is_first_right_or_with_its_budget():
         )  # fmt: skip
 
     ways = pd.concat([way("a", [False, True, False, True]), way("b", [False] * 4)])
-    row = geometry.summarise_ways(ways, **NONE).iloc[0]
+    row = geometry.summarise_trajectories(ways, **NONE).iloc[0]
     assert row[["reached", "evaluations", "norm", "path_length", "n_components"]].tolist() == [0.5, 3, 2, 2, 2]
-    assert geometry.average_ways(ways, **NONE)["norm"].tolist() == [0, 1, 2, 3]
-    assert geometry.average_ways(ways[ways["key"] == "a"], **NONE)["norm"].tolist() == [0, 1]
+    assert geometry.average_trajectories(ways, **NONE)["norm"].tolist() == [0, 1, 2, 3]
+    assert geometry.average_trajectories(ways[ways["key"] == "a"], **NONE)["norm"].tolist() == [0, 1]

@@ -1,4 +1,4 @@
-"""Paths between solutions and disturbed solutions, on the model that ships and against plain loops."""
+"""Paths between solutions and perturbed solutions, on the model that ships and against plain loops."""
 
 import numpy as np
 import pytest
@@ -60,13 +60,13 @@ def test_a_trained_curve_is_better_than_the_straight_line(data):
 
 
 def test_little_noise_changes_nothing_and_much_of_it_everything(data):
-    noise = load_findings("disturbed", data).query("how == 'noise'")
+    noise = load_findings("perturbed", data).query("how == 'noise'")
     assert noise.loc[noise["at"] == 0.01, "all_right"].mean() > 0.9
     assert noise.loc[noise["at"] == 2.0, "all_right"].mean() < 0.1
 
 
 def test_what_is_disturbed_is_what_a_plain_loop_disturbs(data):
-    found = load_findings("disturbed", data).query("how == 'scaled' and at == 0.5")
+    found = load_findings("perturbed", data).query("how == 'scaled' and at == 0.5")
     lm, protocol = load_lm("data/models/novels-5m"), find_protocol("strict")
     cases, vectors = load_runs(data).set_index("key"), load_vectors("some", data)
     for row in found.itertuples():

@@ -134,7 +134,7 @@ def _probe(lm: FrozenLM) -> _Shape:
     return _Shape(len(layers), *shapes.pop(), std=numbers.std().item())
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # of the model with and without autocast
 @torch.no_grad()
 def _read_starts(lm: FrozenLM, n_tokens: int) -> dict[tuple[int, int], Tensor]:
     # Keys (0) and values (1) of each layer, (1, head, position, width), where only start tokens stand.
