@@ -229,12 +229,12 @@ def decode(
 @app.command()
 def examine(
     what: Annotated[
-        Literal["portability", "geometry", "trajectories", "coders"],
-        typer.Argument(help="Vectors elsewhere; between them and around; on their way; texts under coders."),
+        Literal["portability", "geometry", "paths", "trajectories", "composition", "throughput", "coders"],
+        typer.Argument(help="Vectors elsewhere, around, between, on their way, in pairs; speed; texts under coders."),
     ],
     name: Annotated[str, typer.Argument(help="A frozen sweep; for coders a file, such as sweeps/coders/*.yml.")],
 ) -> None:
-    """Measure what is not a sweep: how vectors bear other conditions, where they lie, what coders make of texts."""
+    """Measure what is not a sweep: vectors under other conditions, where they lie, how fast they decode, coders."""
     if what == "coders":
         from .config import load_sweep
 

@@ -99,8 +99,8 @@ def make_case(
     starts: Starts | None = None,
 ) -> SweepCase:
     """Return the case of one text with the settings of a sweep; raise InputError for an unknown part."""
-    shape = protocol.vector_shape(lm, n_mem)
-    init_from, start = starts.find(sample.text_id, n_mem, len(sample.ids), shape) if starts else (None, None)
+    there = sample.text_id, n_mem, len(sample.ids)
+    init_from, start = starts.find(*there, protocol, lm) if starts else (None, None)
     config = CaseConfig(
         weights=lm.fingerprint,
         text_id=sample.text_id,

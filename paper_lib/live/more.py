@@ -8,7 +8,9 @@ from ..errors import InputError
 from ..frozen import load_runs, load_vectors
 from ..parts import find_part
 from ..store import Store
+from .lm import FrozenLM
 from .movers import MOVERS
+from .protocols import Protocol, find_protocol
 
 BUDGET = f"{OPTIMISER_PREFIX}max_steps"
 
@@ -75,11 +77,14 @@ class Starts:
             if record.get("finder") == "shared_last":
                 self._shared.append((record, vectors))
 
-    def find(self, text_id: str, n_mem: int, length: int, shape: tuple[int, int]) -> tuple[str | None, Tensor | None]:
+    def find(
+        self, text_id: str, n_mem: int, length: int, protocol: Protocol, lm: FrozenLM
+    ) -> tuple[str | None, Tensor | None]:
         """Return key and vectors of a text's longest case that is not longer; None, None of a sweep without any.
 
-        A sweep in which a vector is shared by all texts has vectors for every text: those of its first one. Raises
-        InputError where a text has none, or vectors of another width.
+        Vectors of another protocol become what ``protocol`` makes of them. A sweep in which a vector is shared by all
+        texts has vectors for every text: those of its first one. Raises InputError where a text has none, or vectors of
+        another width.
         """
         if not self.name:
             return None, None
@@ -89,9 +94,13 @@ class Starts:
             there = sorted(shared, key=lambda case: (-case[0]["length"], case[0]["key"]))[:1]
         if not there:
             raise InputError(f"init_from {self.name}: it has no vectors of text {text_id} at length {length} or below")
-        record, vectors = there[-1]
+        record, found = there[-1]
+        vectors, shape = torch.from_numpy(found).float(), protocol.vector_shape(lm, n_mem)
+        if vectors.shape[-1] == lm.d_embed and type(find_protocol(record["protocol"])) is not type(protocol):
+            vectors = protocol.adopt(lm, vectors)
         if vectors.shape != shape:
             raise InputError(
-                f"init_from {self.name}: its vectors are {vectors.shape}, this model's {shape}; name another sweep"
+                f"init_from {self.name}: its vectors are {tuple(vectors.shape)}, this model's {shape}; "
+                "name another sweep"
             )
-        return record["key"], torch.from_numpy(vectors).float()
+        return record["key"], vectors

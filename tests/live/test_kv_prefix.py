@@ -4,13 +4,14 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import CONFIGS, make_lm, random_ids, save_tiny_model
+from tiny import CONFIGS, make_lm, random_ids, save_tiny_model, start_vectors
 
 import paper_lib
 from paper_lib.errors import InputError
 from paper_lib.live.lm import Inputs
 from paper_lib.live.measure import measure
-from paper_lib.live.protocols import find_protocol
+from paper_lib.live.protocols import Prefix, find_protocol
+from paper_lib.live.rows import Case
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +58,27 @@ def test_what_is_not_trained_is_as_of_start_tokens(architecture, name):
     torch.testing.assert_close(measure(lm, part, kept, text)["ce_nats"], measure(lm, PROTOCOL, starts, text)["ce_nats"])
     moved = measure(lm, part, kept + 1, text)["ce_nats"]
     assert (moved != measure(lm, part, kept, text)["ce_nats"]).all()
+
+
+@pytest.mark.parametrize("architecture", TRANSFORMERS)
+def test_a_start_from_input_vectors_does_what_they_do(architecture):
+    lm, text = make_lm(architecture), random_ids(2, 6)
+    strict = Prefix("vectors, then the start token", n_given=0, needs_start=True, n_after=1)
+    vectors = torch.stack([start_vectors(lm, Case(str(n), text[n], 2), strict) for n in range(2)])
+    start = torch.stack([PROTOCOL.adopt(lm, some) for some in vectors])
+    assert start.shape[1:] == PROTOCOL.vector_shape(lm, 2)
+    theirs = measure(lm, strict, vectors, text)["ce_nats"]
+    torch.testing.assert_close(measure(lm, PROTOCOL, start, text)["ce_nats"], theirs)
+    part = find_protocol("kv_prefix(trained='values', layers='last')")
+    assert part.adopt(lm, vectors[0]).shape == part.vector_shape(lm, 2)
+
+
+def test_two_memories_are_one_with_the_positions_of_both():
+    lm, tokens = make_lm("llama"), random_ids(2, 4)
+    whole = vectors_of(lm, tokens)
+    split = whole.unflatten(1, (-1, 4))
+    first, second = split[:, :, :2].flatten(1, 2), split[:, :, 2:].flatten(1, 2)
+    assert torch.equal(PROTOCOL.combine(lm, first, second), whole)
 
 
 def test_nothing_that_was_said_stays_in_what_is_trained():

@@ -6,10 +6,11 @@ import torch
 
 from paper_lib.errors import InputError
 from paper_lib.frozen import freeze, load_findings, load_runs, load_vectors
-from paper_lib.live import geometry, trajectories
-from paper_lib.live.geometry import bezier, measure_geometry
+from paper_lib.live import geometry, paths, trajectories
+from paper_lib.live.geometry import measure_geometry
 from paper_lib.live.load import load_lm
 from paper_lib.live.measure import measure
+from paper_lib.live.paths import bezier, measure_paths
 from paper_lib.live.protocols import find_protocol
 from paper_lib.store import Store
 from sweeps import run
@@ -35,9 +36,11 @@ def data(tmp_path_factory):
     run(settings, store)
     freeze(store, folder / "data", keep="all")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"CURVE_STEPS": 40, "RADII": np.array([0.01, 2.0]), "PLACES": np.linspace(0, 1, 5)}.items():
-            patch.setattr(geometry, name, value)
+        patch.setattr(geometry, "RADII", np.array([0.01, 2.0]))
+        patch.setattr(paths, "CURVE_STEPS", 40)
+        patch.setattr(paths, "PLACES", np.linspace(0, 1, 5))
         measure_geometry("some", folder / "data")
+        measure_paths("some", folder / "data")
     return folder / "data"
 
 
@@ -47,11 +50,11 @@ def test_a_curve_with_its_middle_in_the_middle_is_the_straight_line():
 
 
 def test_both_ends_of_a_path_are_exact_and_straight_is_shortest(data):
-    paths = load_findings("paths", data)
-    assert paths.groupby(["path", "text_id"])[["key", "other_key"]].nunique().max().max() == geometry.N_PAIRS
-    assert paths.loc[paths["at"].isin([0, 1]), "all_right"].all()
-    assert np.allclose(paths.loc[paths["path"] == "straight", "length_ratio"], 1, atol=1e-5)
-    assert (paths.loc[paths["path"] == "curved", "length_ratio"] >= 1 - 1e-5).all()
+    found = load_findings("paths", data)
+    assert found.groupby(["path", "text_id"])[["key", "other_key"]].nunique().max().max() == paths.N_PAIRS
+    assert found.loc[found["at"].isin([0, 1]), "all_right"].all()
+    assert np.allclose(found.loc[found["path"] == "straight", "length_ratio"], 1, atol=1e-5)
+    assert (found.loc[found["path"] == "curved", "length_ratio"] >= 1 - 1e-5).all()
 
 
 def test_a_trained_curve_is_better_than_the_straight_line(data):

@@ -75,6 +75,16 @@ class Protocol(ABC):
         """Return the standard deviation of random starts: that of the embeddings as the model sees them."""
         return lm.embedding_std
 
+    def adopt(self, lm: FrozenLM, vectors: Float[Tensor, "row width"]) -> Float[Tensor, "trained_row trained_width"]:
+        """Return a start made of vectors that another protocol found; by default the same vectors."""
+        return vectors
+
+    def combine(
+        self, lm: FrozenLM, first: Float[Tensor, "case row width"], second: Float[Tensor, "case row width"]
+    ) -> Float[Tensor, "case both width"]:
+        """Return the vectors of two texts as one memory, one behind the other; InputError where there is no such."""
+        raise InputError(f"protocol {self.name} has no place for the vectors of two texts; use strict or kv_prefix")
+
     def check(self, lm: FrozenLM, length: int, n_mem: int) -> None:
         """Raise InputError where this model cannot follow the protocol at this length and number of vectors."""
         self.start_id(lm)

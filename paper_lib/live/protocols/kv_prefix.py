@@ -77,6 +77,21 @@ class KVPrefix(Protocol):
         """Return the standard deviation of the keys and values of some tokens of the model."""
         return _probe(lm).std
 
+    def adopt(self, lm: FrozenLM, vectors: Float[Tensor, "row width"]) -> Float[Tensor, "trained_row trained_width"]:
+        """Return the keys and values that input vectors leave in the cache when they come first, one position each."""
+        cache = _read_cache(lm, vectors.unsqueeze(0).to(lm.device, lm.dtype))
+        layers = LAYERS[self.layers](_probe(lm).n_layers)
+        rows = [cache[kind, layer].transpose(1, 2).flatten(2) for kind in TRAINED[self.trained] for layer in layers]
+        return torch.cat(rows, dim=1).squeeze(0)
+
+    def combine(
+        self, lm: FrozenLM, first: Float[Tensor, "case row width"], second: Float[Tensor, "case row width"]
+    ) -> Float[Tensor, "case both width"]:
+        """Return two memories as one: in every layer the positions of the first, then those of the second."""
+        n_groups = len(TRAINED[self.trained]) * len(LAYERS[self.layers](_probe(lm).n_layers))
+        split = [vectors.unflatten(1, (n_groups, -1)) for vectors in (first, second)]
+        return torch.cat(split, dim=2).flatten(1, 2)
+
     def check(self, lm: FrozenLM, length: int, n_mem: int) -> None:
         """Raise InputError also for a model without keys and values, and count the trained positions as context."""
         super().check(lm, length, n_mem)
@@ -137,9 +152,15 @@ def _probe(lm: FrozenLM) -> _Shape:
 @functools.lru_cache(maxsize=2)  # of the model with and without autocast
 @torch.no_grad()
 def _read_starts(lm: FrozenLM, n_tokens: int) -> dict[tuple[int, int], Tensor]:
-    # Keys (0) and values (1) of each layer, (1, head, position, width), where only start tokens stand.
+    # Where only start tokens stand.
     ids = torch.full((1, n_tokens), lm.start_id, dtype=torch.long, device=lm.device)
-    layers = lm.model(inputs_embeds=lm.embed(ids), use_cache=True)["past_key_values"].layers
+    return _read_cache(lm, lm.embed(ids))
+
+
+@torch.no_grad()
+def _read_cache(lm, embeds):
+    # Keys (0) and values (1) of each layer, (case, head, position, width), behind these inputs alone.
+    layers = lm.model(inputs_embeds=embeds, use_cache=True)["past_key_values"].layers
     return {
         (kind, n): tensor for n, layer in enumerate(layers) for kind, tensor in enumerate((layer.keys, layer.values))
     }

@@ -76,6 +76,11 @@ class OneStep(Protocol):
         """Return 1, as in the paper (section 3), whatever the model's embeddings are."""
         return 1.0
 
+    def adopt(self, lm: FrozenLM, vectors: Float[Tensor, "row width"]) -> Float[Tensor, "trained_row trained_width"]:
+        """Return the vectors as e, and behind them a random m, the same for every text."""
+        draw = torch.Generator().manual_seed(0)
+        return torch.cat([vectors, self.start_std(lm) * torch.randn(1, lm.d_embed, generator=draw)])
+
     def check(self, lm: FrozenLM, length: int, n_mem: int) -> None:
         """Raise InputError also for several e in an arrangement that has one, or more of them than tokens."""
         super().check(lm, length, n_mem)

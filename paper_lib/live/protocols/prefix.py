@@ -50,6 +50,12 @@ class Prefix(Protocol):
         embeds = self._join(lm, vectors, given)
         return torch.cat([given, lm.greedy(embeds, self.n_targets(length), cached=how == "cached")], dim=1)
 
+    def combine(
+        self, lm: FrozenLM, first: Float[Tensor, "case row width"], second: Float[Tensor, "case row width"]
+    ) -> Float[Tensor, "case both width"]:
+        """Return the vectors of the first text, then those of the second."""
+        return torch.cat([first, second], dim=1)
+
     def n_inputs(self, length: int, n_mem: int) -> int:
         """Return the positions of what is constant, of the vectors and of all tokens but the last."""
         return self.n_constant + n_mem + length - 1
