@@ -96,9 +96,9 @@ def write_findings(kind: str, name: str, frame: pd.DataFrame, data: Path = DATA)
     return path
 
 
-def load_findings(kind: str, data: Path = DATA) -> pd.DataFrame:
-    """Return all tables of data/<kind> as one; without rows and columns where there is none."""
-    tables = sorted((data / kind).glob("*.parquet"))
+def load_findings(kind: str, data: Path = DATA, *, name: str = "*") -> pd.DataFrame:
+    """Return the table ``name`` of data/<kind>, by default all as one; without rows and columns where there is none."""
+    tables = sorted((data / kind).glob(f"{name}.parquet"))
     frames = [pd.read_parquet(io.BytesIO(read_bytes(path, data))) for path in tables]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 

@@ -133,6 +133,17 @@ def weighted_mean(values, where=None) -> Callable[[np.ndarray], np.ndarray]:
     return mean
 
 
+def weighted_ratio(above, below) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the bootstrap statistic sum of ``above`` (point,) over sum of ``below``; undefined over 0."""
+    above, below = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
+
+    def ratio(weights):
+        under = weights @ below
+        return np.divide(weights @ above, under, out=np.full(under.shape, np.nan), where=under != 0)
+
+    return ratio
+
+
 def weighted_slope(x, y, stratum=None) -> Callable[[np.ndarray], np.ndarray]:
     """Return the bootstrap statistic that fits the least-squares slope of y on x.
 

@@ -38,6 +38,12 @@ def test_fits_refuse_nonsense(fit, x, y):
         fit(x, y)
 
 
+def test_a_ratio_is_of_weighted_sums_and_undefined_over_nothing():
+    ratio = stats.weighted_ratio([2.0, 4.0], [1.0, 0.0])
+    assert ratio(np.array([[1.0, 1.0], [2.0, 1.0]])).tolist() == [6, 4]
+    assert math.isnan(ratio(np.array([[0.0, 1.0]]))[0])
+
+
 labelled = st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.integers(0, 2)), min_size=2, max_size=30)
 
 

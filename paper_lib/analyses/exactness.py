@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..capacity import nats_to_bits
-from ..stats import Interval, bootstrap_clusters, weighted_mean
+from ..stats import Interval, bootstrap_clusters, weighted_mean, weighted_ratio
 from ..verdicts import claim
 
 # What may be asked of a text, each more than the one before; of the same run.
@@ -253,13 +253,9 @@ def _gain(cases, length):
 def _compare(before, after, column, *, n_resamples, seed):
     # The ratio of means over the same texts.
     after = after.loc[before.index]
-    above, below = after[column].to_numpy(float), before[column].to_numpy(float)
-
-    def ratio(weights):
-        held = weights @ below
-        return np.divide(weights @ above, held, out=np.full(held.shape, np.nan), where=held > 0)
-
-    return bootstrap_clusters(before["cluster_id"], ratio, n_resamples=n_resamples, seed=seed)
+    return bootstrap_clusters(
+        before["cluster_id"], weighted_ratio(after[column], before[column]), n_resamples=n_resamples, seed=seed
+    )
 
 
 def judge(rates: pd.DataFrame, curve: pd.DataFrame) -> list[dict]:

@@ -53,28 +53,30 @@ def summarise_cosines(cosines: pd.DataFrame, **resampling) -> pd.DataFrame:
 
 
 def average_paths(paths: pd.DataFrame, **resampling) -> pd.DataFrame:
-    """Return mean accuracy by kind of path and place, with intervals over books."""
+    """Return mean accuracy by arm, kind of path and place, with intervals over books."""
     rows = []
-    for (path, at), group in paths.groupby(["path", "at"], sort=False):
-        rows.append({"origin": "measured", "path": path, "at": at, **_average(group, ["accuracy"], resampling)})
+    for (arm, path, at), group in paths.groupby(["arm", "path", "at"], sort=False):
+        where = {"origin": "measured", "arm": arm, "path": path, "at": at}
+        rows.append(where | _average(group, ["accuracy"], resampling))
     return pd.DataFrame(rows)
 
 
 def summarise_paths(paths: pd.DataFrame, **resampling) -> pd.DataFrame:
-    """Return one row per kind of path: the share of it at SOLVED, of pairs that it joins, and its relative length.
+    """Return one row per arm and kind of path: the share of it at SOLVED, of pairs joined, and its relative length.
 
     Only what lies between the ends counts. ``joined``: every place looked at has all tokens right.
     """
     inner = paths[paths["at"].between(0, 1, inclusive="neither")]
-    pairs = inner.groupby(["path", "cluster_id", "key", "other_key"], sort=False).agg(
+    pairs = inner.groupby(["arm", "path", "cluster_id", "key", "other_key"], sort=False).agg(
         share_solved=("accuracy", lambda values: (values >= SOLVED).mean()),
         joined=("all_right", "all"),
         lowest=("accuracy", "min"),
         length_ratio=("length_ratio", "first"),
     )
     rows = []
-    for path, group in pairs.reset_index().groupby("path", sort=False):
-        row = {"origin": "measured", "path": path, "n_pairs": len(group), "n_books": group["cluster_id"].nunique()}
+    for (arm, path), group in pairs.reset_index().groupby(["arm", "path"], sort=False):
+        row = {"origin": "measured", "arm": arm, "path": path, "n_pairs": len(group)}
+        row |= {"n_books": group["cluster_id"].nunique()}
         row |= _average(group, ["share_solved", "joined", "lowest", "length_ratio"], resampling)
         rows.append(row | {"longest": group["length_ratio"].max()})
     return pd.DataFrame(rows)
@@ -216,7 +218,7 @@ def judge(cosines, paths, neighbours, margin_radius: Interval) -> list[dict]:
         return Interval(*(float(row[column]) for column in (name, f"{name}_low", f"{name}_high")))
 
     same = cosines.set_index("pair").loc[PAIRS["same"]]
-    straight = paths.set_index("path").loc["straight"]
+    straight, curved = (paths.set_index("path").loc[path] for path in ("straight", "curved"))
     norm = neighbours.set_index("quantity").loc["norm, in those of tokens"]
     return [
         claim(
@@ -233,6 +235,18 @@ def judge(cosines, paths, neighbours, margin_radius: Interval) -> list[dict]:
             ),
             (0.95, 1),
             unit="share of pairs",
+        ),
+        claim(
+            "Curves with one trained middle point join two solutions of one text (printed for one-step generation)",
+            widen_certain(take(curved, "joined"), int(curved["n_books"])),
+            (0.9, 1),
+            unit="share of pairs",
+        ),
+        claim(
+            "Such curves are at most 1.2 times as long as the straight line (same)",
+            take(curved, "length_ratio"),
+            (1, 1.2),
+            unit="times",
         ),
         claim(
             "Vectors are about 25 times as long as token embeddings (two outside measurements, other models)",

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from ..stats import Interval, bootstrap_clusters, weighted_mean, widen_certain
+from ..stats import Interval, bootstrap_clusters, weighted_mean, weighted_ratio, widen_certain
 from ..verdicts import claim
 
 # As the one-step paper writes the arrangements of its Table 1, and as protocols here are called.
@@ -16,15 +16,21 @@ PRINTED = {
     "halves": "e x N/2, m x N/2",
     "e*": "e x N",
 }
+# What the paper finds between solutions of one text, and the share of pairs that would agree.
+PATHS = {
+    "straight": ("Straight lines between solutions of one step fail (printed)", (0, 0.1)),
+    "curved": ("A curve with one trained middle point joins solutions of one step (printed)", (0.9, 1)),
+}
 ALIKE = 0.1  # of the tokens: a difference that counts as none
 AUTOREGRESSIVE, OF_TWO = "autoregressive, 1 vector, fast", "autoregressive, 2 vectors, fast"
+ONE_STEP = "one step, e and m"
 # Arms of the sweeps, in the order in which they are shown.
 ARMS = [
     "autoregressive, 1 vector",
     AUTOREGRESSIVE,
     "autoregressive, 2 vectors",
     OF_TWO,
-    "one step, e and m",
+    ONE_STEP,
     "one step, e, e and m",
     "shared m",
     "held m",
@@ -68,26 +74,28 @@ def arrange_arrangements(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compute_held(cases: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per arm, number of vectors and text: its longest exact length, 0 for none, and what that costs.
+    """Return one row per model, arm, number of vectors and text: the most tokens held exactly, and what that costs.
 
-    ``evaluations`` are those of that length (null for none); ``at_most`` is the longest length that was tried,
-    ``own_bytes`` the size of the vectors that belong to the text alone.
+    ``nats`` is the cross-entropy of these tokens under the model alone (H_LM of the paper), ``evaluations`` those of
+    the case that holds them (null for none); ``at_most`` is the longest length that was tried, ``own_bytes`` the size
+    of the vectors that belong to the text alone.
     """
     rows = []
-    for (arm, n_mem, text_id), group in cases.groupby(["arm", "n_mem", "text_id"], sort=False):
-        exact = group[group["exact"].eq(True)].sort_values("length")
-        best = exact.iloc[-1] if len(exact) else None
+    for (name, arm, n_mem, text_id), group in cases.groupby(["name", "arm", "n_mem", "text_id"], sort=False):
+        best = group.loc[group.sort_values("length")["exact_length_tokens"].idxmax()]
+        tokens = int(best["exact_length_tokens"])
         rows.append(
             {
+                "name": name,
                 "arm": arm,
                 "n_mem": n_mem,
                 "text_id": text_id,
-                "cluster_id": group["cluster_id"].iloc[0],
-                "tokens": 0 if best is None else best["length"],
-                "nats": 0.0 if best is None else best["ce_lm_nats"],
-                "evaluations": np.nan if best is None else best["n_steps"],
+                "cluster_id": best["cluster_id"],
+                "tokens": tokens,
+                "nats": float(np.sum(best["ce_lm_nats_each"][:tokens])),
+                "evaluations": best["n_steps"] if tokens else np.nan,
                 "at_most": group["length"].max(),
-                "own_bytes": _own_bytes(group.iloc[0]),
+                "own_bytes": _own_bytes(best),
             }
         )
     return pd.DataFrame(rows)
@@ -100,26 +108,24 @@ def _own_bytes(case):
     return total - total // (case["n_mem"] + 1) if shares else total
 
 
-def summarise_held(held: pd.DataFrame, **resampling) -> pd.DataFrame:
-    """Return one row per arm and number of vectors: exact tokens and nats, and what they cost.
+def summarise_held(held: pd.DataFrame, references: dict[str, str], **resampling) -> pd.DataFrame:
+    """Return one row per model, arm and number of vectors: exact tokens and nats, and what they cost.
 
-    ``ratio`` is its nats over AUTOREGRESSIVE's, ``ratio_of_two`` over OF_TWO's: of means over the same texts, so null
-    where the arm has others. ``passes`` that decoding takes: one for one
-    step, else one a token.
+    ``references`` names arms by the column of ratios: nats over that arm's, of means over the same texts, so null where
+    an arm has others. ``passes`` that decoding takes: one for one step, else one a token.
     """
-    references = {"ratio": AUTOREGRESSIVE, "ratio_of_two": OF_TWO}
-    nats = {name: held[held["arm"] == arm].set_index("text_id")["nats"] for name, arm in references.items()}
     rows = []
-    for (arm, n_mem), group in held.groupby(["arm", "n_mem"], sort=False):
-        row = {"origin": "measured", "arm": arm, "n_mem": n_mem, "n_texts": len(group)}
-        for name in ("tokens", "nats"):
-            mean = weighted_mean(group[name].astype(float))
-            row |= bootstrap_clusters(group["cluster_id"], mean, **resampling).columns(name)
-        for name, reference in nats.items():
-            there = group["text_id"].map(reference)
+    for (name, arm, n_mem), group in held.groupby(["name", "arm", "n_mem"], sort=False):
+        row = {"origin": "measured", "name": name, "arm": arm, "n_mem": n_mem, "n_texts": len(group)}
+        for column in ("tokens", "nats"):
+            mean = weighted_mean(group[column].astype(float))
+            row |= bootstrap_clusters(group["cluster_id"], mean, **resampling).columns(column)
+        for column, reference in references.items():
+            there = held[(held["name"] == name) & (held["arm"] == reference)].set_index("text_id")["nats"]
+            there = group["text_id"].map(there)
             if there.notna().all():
-                ratio = _ratio(group["nats"].to_numpy(float), there.to_numpy(float))
-                row |= bootstrap_clusters(group["cluster_id"], ratio, **resampling).columns(name)
+                ratio = weighted_ratio(group["nats"], there)
+                row |= bootstrap_clusters(group["cluster_id"], ratio, **resampling).columns(column)
         row |= {
             "at_longest": int((group["tokens"] == group["at_most"]).sum()),
             "evaluations": group["evaluations"].median(),
@@ -127,19 +133,60 @@ def summarise_held(held: pd.DataFrame, **resampling) -> pd.DataFrame:
             "passes": "one a token" if arm.startswith("autoregressive") else "one",
         }
         rows.append(row)
-    return pd.DataFrame(rows).sort_values("arm", key=lambda arms: arms.map(ARMS.index), ignore_index=True)
+    order = {arm: place for place, arm in enumerate(ARMS)}
+    return pd.DataFrame(rows).sort_values(
+        ["name", "arm"],
+        key=lambda column: column.map(order).fillna(len(order)) if column.name == "arm" else column,
+        ignore_index=True,
+        kind="stable",
+    )
 
 
-def _ratio(here, there):
-    def ratio(weights):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (weights @ here) / (weights @ there)
+def compute_speed(found: pd.DataFrame, **resampling) -> pd.DataFrame:
+    """Return tokens decoded a second by protocol, number of vectors, way and length: medians over repeats.
 
-    return ratio
+    ``ratio``: of one pass to decoding token by token with the cache, one vector, in the same repeats, with its
+    interval over them.
+    """
+    found = found[found["how"] != "full"].assign(rate=found["length"] / found["seconds"])
+    slow = found[(found["how"] == "cached") & (found["n_mem"] == 1)]
+    slow = slow.set_index(["name", "length", "repeat"])["seconds"]
+    rows = []
+    for (name, how, n_mem, length), group in found.groupby(["name", "how", "n_mem", "length"], sort=False):
+        there = slow.reindex(pd.MultiIndex.from_frame(group[["name", "length", "repeat"]])).to_numpy()
+        ratio = bootstrap_clusters(group["repeat"], weighted_ratio(there, group["seconds"]), **resampling)
+        facts = {"name": name, "how": how, "n_mem": n_mem, "length": length, "n_repeats": len(group)}
+        facts |= {"n_threads": group["n_threads"].iloc[0], "device": group["device"].iloc[0]}
+        rows.append(
+            {"origin": "measured"} | facts | {"tokens_a_second": group["rate"].median()} | ratio.columns("ratio")
+        )
+    return pd.DataFrame(rows)
 
 
-def judge(arrangements: pd.DataFrame, held: pd.DataFrame) -> list[dict]:
-    """Return the verdict rows: printed accuracies at 2 and 4 tokens, and nats of one step against one vector's."""
+def judge(arrangements: pd.DataFrame, held: pd.DataFrame, paths: pd.DataFrame) -> list[dict]:
+    """Return the verdict rows: printed accuracies, nats of one step against one vector's, paths between solutions.
+
+    ``paths`` as ``geometry.summarise_paths`` makes them.
+    """
+    rows = _judge_arrangements(arrangements)
+    for row in held[(held["arm"] == ONE_STEP) & (held["n_mem"] == 1)].to_dict("records"):
+        rows.append(
+            claim(
+                f"{row['name']}: one step holds about half of the nats of one autoregressive vector, down to a fifth "
+                "(printed for others)",
+                Interval(row["ratio"], row["ratio_low"], row["ratio_high"]),
+                (0.2, 0.67),
+                unit="times the nats",
+            )
+        )
+    for row in paths[paths["arm"] == ONE_STEP].to_dict("records"):
+        share = Interval(row["joined"], row["joined_low"], row["joined_high"])
+        statement, margin = PATHS[row["path"]]
+        rows.append(claim(statement, widen_certain(share, row["n_books"]), margin, unit="of the pairs"))
+    return rows
+
+
+def _judge_arrangements(arrangements):
     at = arrangements.set_index(["origin", "arrangement", "n_tokens"])
     rows = []
     for name, n_tokens in itertools.product(PRINTED, (2, 4)):
@@ -154,13 +201,4 @@ def judge(arrangements: pd.DataFrame, held: pd.DataFrame) -> list[dict]:
                 unit="of the tokens",
             )
         )
-    row = held.set_index(["arm", "n_mem"]).loc[("one step, e and m", 1)]
-    return [
-        *rows,
-        claim(
-            "One step holds about half of the nats of one vector read autoregressively, down to a fifth (printed)",
-            Interval(row["ratio"], row["ratio_low"], row["ratio_high"]),
-            (0.2, 0.67),
-            unit="times the nats",
-        ),
-    ]
+    return rows

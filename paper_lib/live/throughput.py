@@ -39,7 +39,9 @@ def measure_throughput(sweep: str, data: Path = DATA) -> list[Path]:
             seconds = _time(lm, protocol, n_mem, length, how)
             what = {"protocol": protocol.name, "n_mem": n_mem, "length": length, "how": how, "repeat": repeat}
             rows += [what | {"seconds": seconds}] if repeat >= 0 else []
-    frame = pd.DataFrame(rows).assign(sweep=sweep, n_threads=torch.get_num_threads(), device=lm.device.type)
+    frame = pd.DataFrame(rows).assign(
+        sweep=sweep, model=cases["model"].iloc[0], n_threads=torch.get_num_threads(), device=lm.device.type
+    )
     return [write_findings("throughput", sweep, frame, data)]
 
 

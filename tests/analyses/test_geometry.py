@@ -41,7 +41,7 @@ def test_random_directions_have_the_cosines_of_their_dimension():
 @pytest.fixture
 def paths():
     rows = [
-        {"path": path, "cluster_id": "b", "key": key, "other_key": "z", "at": at, "accuracy": accuracy,
+        {"arm": "fast", "path": path, "cluster_id": "b", "key": key, "other_key": "z", "at": at, "accuracy": accuracy,
          "all_right": accuracy == 1, "length_ratio": ratio}
         for path, key, ratio, along in (
             ("straight", "a", 1.0, [1, 0.5, 0.25, 1]),
@@ -60,8 +60,8 @@ def test_only_what_lies_between_the_ends_of_a_path_counts(paths):
     assert between.loc["straight", "joined"] == 0
     assert between.loc["straight", "lowest"] == pytest.approx(0.375)
     assert between.loc["curved", ["share_solved", "joined", "length_ratio", "longest"]].tolist() == [1, 0.5, 1.3, 1.5]
-    along = geometry.average_paths(paths, **NONE).set_index(["path", "at"])["accuracy"]
-    assert along["straight", 1 / 3] == 0.75
+    along = geometry.average_paths(paths, **NONE).set_index(["arm", "path", "at"])["accuracy"]
+    assert along["fast", "straight", 1 / 3] == 0.75
 
 
 def test_the_radius_lies_between_the_last_right_and_the_first_wrong_length():

@@ -9,10 +9,14 @@ from paper_lib.analyses import one_step
 NONE = {"n_resamples": 0, "seed": 0}
 
 
+WAYS = [("one_step", "one_pass", 0.1), ("strict", "cached", 0.4), ("strict", "full", 9)]
+
+
 def case(arm, text, length, exact, n_mem=1, steps=10):
     return {
         "arm": arm, "n_mem": n_mem, "text_id": text, "cluster_id": text, "length": length, "exact": exact,
-        "ce_lm_nats": 3.0 * length, "n_steps": steps, "vector_bytes": 1280 if "m" in arm.split() else 640,
+        "ce_lm_nats_each": [3.0] * length, "exact_length_tokens": length * exact,
+        "n_steps": steps, "vector_bytes": 1280 if "m" in arm.split() else 640,
         "n_correct_mem": length if exact else 1, "n_targets": length, "name": "small",
         "finder": "shared_last" if "shared" in arm else "optimise",
         "parametrisation": "held_last" if "held" in arm else "free",
@@ -54,11 +58,34 @@ def test_bytes_are_those_of_the_texts_own_vectors(cases):
 
 
 def test_ratios_are_of_the_same_texts_only(cases):
-    rows = one_step.summarise_held(one_step.compute_held(cases), **NONE).set_index("arm")
+    held = one_step.compute_held(cases)
+    rows = one_step.summarise_held(held, {"ratio": one_step.AUTOREGRESSIVE}, **NONE).set_index("arm")
     assert rows.loc["one step, e and m", "ratio"] == pytest.approx((24 + 0) / (48 + 24))
     assert pd.isna(rows.loc["held m", "ratio"])
     assert rows.loc[one_step.AUTOREGRESSIVE, ["tokens", "at_longest", "passes"]].tolist() == [12, 1, "one a token"]
     assert rows.loc["one step, e and m", "passes"] == "one"
+
+
+def test_of_targets_that_grew_what_was_reached_counts(cases):
+    grown = case("one step, growing by 4", "a", 16, False) | {"exact_length_tokens": 12}
+    held = one_step.compute_held(pd.DataFrame([grown])).iloc[0]
+    assert held[["tokens", "nats", "at_most"]].tolist() == [12, 36, 16]
+
+
+def test_speed_is_over_decoding_with_the_cache_at_that_length():
+    found = pd.DataFrame(
+        [
+            {"name": "some", "protocol": protocol, "n_mem": 1, "length": length, "how": how, "repeat": repeat,
+             "seconds": seconds * (1 + repeat) * length, "n_threads": 1, "device": "cpu"}
+            for protocol, how, seconds in WAYS
+            for length in (8, 16)
+            for repeat in range(3)
+        ]
+    )  # fmt: skip
+    speed = one_step.compute_speed(found, n_resamples=50, seed=0).set_index(["how", "length"])
+    assert set(speed.index) == {("one_pass", 8), ("one_pass", 16), ("cached", 8), ("cached", 16)}
+    assert speed.loc[("one_pass", 8), ["ratio", "ratio_low", "ratio_high"]].tolist() == pytest.approx([4, 4, 4])
+    assert speed.loc[("cached", 16), ["tokens_a_second", "ratio"]].tolist() == pytest.approx([1 / 0.8, 1])
 
 
 def test_arrangements_stand_beside_the_printed_ones():
