@@ -127,6 +127,25 @@ def compute_shortest(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def compare_weights(sweeps: dict[int, pd.DataFrame], **resampling) -> pd.DataFrame:
+    """Return, by bits a weight and length, what texts cost the model alone, exact share and gain; means over books.
+
+    ``gain_bits`` of all texts, exact or not.
+    """
+    rows = []
+    for weight_bits, cases in sorted(sweeps.items(), reverse=True):
+        for length, group in cases.groupby("length"):
+            row = {"origin": "measured", "weight_bits": weight_bits, "length": length, "n_texts": len(group)}
+            for name, values in (
+                ("nats_a_token", group["ce_lm_nats"] / group["n_targets"]),
+                ("exact_share", group["exact"].eq(True).astype(float)),
+                ("gain_bits", pd.Series(nats_to_bits(group["ce_lm_nats"] - group["ce_mem_nats"]))),
+            ):
+                row |= bootstrap_clusters(group["cluster_id"], weighted_mean(values), **resampling).columns(name)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def compute_losses(cases: pd.DataFrame, **resampling) -> dict[tuple[str, int], Interval]:
     """Return, by mode and bits below 16, the share of exact texts minus that at 16 bits: the same texts and lengths."""
     exact = cases.assign(exact=cases["exact"].eq(True).astype(float))

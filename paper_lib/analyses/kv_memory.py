@@ -19,6 +19,7 @@ ARMS = [
     VECTOR,
 ]
 ALIKE = (0.9, 1.11)  # a ratio within it counts as the same
+JUDGED = "novels-5m"  # the model on which each length was tried
 PLACES = ["alone", "in front", "behind", "none"]  # of a memory
 
 

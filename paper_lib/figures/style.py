@@ -44,7 +44,7 @@ PROOF_STYLES = {
     "quality score": {"marker": "o", "color": "#BDB2DC"},
     "mean accuracy ≥ .99": {"marker": "s", "color": "#9C82CC"},
     "teacher-forced exact": {"marker": "^", "color": "#6F4BA8"},
-    "greedy share printed": {"marker": "D", "color": "#35145F"},
+    "greedy decoding": {"marker": "D", "color": "#35145F"},
 }
 
 

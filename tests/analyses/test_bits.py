@@ -98,3 +98,12 @@ def test_at_capacity_each_precision_has_the_length_that_holds_most():
     )
     table = bits.compute_at_capacity(printed, rates)
     assert table["gain_bits_per_vector_bit"].tolist() == pytest.approx([0.05, 120 / 900, 0.2])
+
+
+def test_weights_are_compared_at_each_length(cases):
+    cases = cases.assign(n_targets=24)
+    table = bits.compare_weights({3: cases.assign(exact=False, ce_lm_nats=200.0), 4: cases}, **NONE)
+    assert table["weight_bits"].tolist() == [4, 3]
+    assert table["nats_a_token"].tolist() == pytest.approx([100 / 24, 200 / 24])
+    assert table["exact_share"].tolist() == [0.75, 0]
+    assert table["gain_bits"].tolist() == pytest.approx([90 / math.log(2), 190 / math.log(2)])

@@ -8,12 +8,14 @@ from paper_lib import measured, published
 from paper_lib.analyses import (
     anchor,
     bits,
+    coders,
     capacity_utilisation,
     decoding_capacity,
     entropy_cutoff,
     exactness,
     geometry,
     horizons,
+    kv_memory,
     landscape,
     one_step,
     optimizer,
@@ -94,7 +96,7 @@ def judge_landscape(change):
     headlines = published.load_followup("encoder_ratios")
     if change:
         headlines["tokens_per_vector"], headlines["lossless_up_to"] = "2", 32.0
-    return landscape.judge(landscape.collect_landscape(), headlines)
+    return landscape.judge(landscape.collect_landscape(measured.load_cases()), headlines)
 
 
 def judge_optimizer(change):
@@ -128,14 +130,18 @@ def judge_embedding_geometry(change):
     correlation = Interval(*map(float, correlation[["value", "value_low", "value_high"]]))
     if change:
         cosines[["share_high", "share_high_low", "share_high_high"]] = 1.0
-        paths[["joined", "joined_low", "joined_high"]] = 1.0
+        other = np.where(paths["path"] == "straight", 1.0, 0.0)
+        for name in ("joined", "joined_low", "joined_high"):
+            paths[name] = other
+        for name in ("length_ratio", "length_ratio_low", "length_ratio_high"):
+            paths[name] = np.where(paths["length_ratio"] > 1.2, 1.1, 2.0)
         beside[["value", "value_low", "value_high"]] = float(geometry.OUTSIDE_NORM_RATIO)
         correlation = Interval(0.5, 0.5, 0.5)
     return geometry.judge(cosines, paths, beside, correlation)
 
 
 def judge_one_step(change):
-    arrangements, held = table("one_step"), table("one_step_capacity")
+    arrangements, held, paths = table("one_step"), table("one_step_capacity"), table("one_step_paths")
     if change:
         printed = arrangements[arrangements["origin"] == "published"].set_index(["arrangement", "n_tokens"])["accuracy"]
         targets = pd.Series(
@@ -149,22 +155,47 @@ def judge_one_step(change):
         for name in ("accuracy", "accuracy_low", "accuracy_high"):
             here = arrangements["origin"] == "measured"
             arrangements.loc[here, name] = away.where(near, targets)[here]
-        held[["ratio", "ratio_low", "ratio_high"]] = 0.5
-    return one_step.judge(arrangements, held)
+        other = np.where(held["ratio"] > 0.67, 0.5, 5.0)
+        for name in ("ratio", "ratio_low", "ratio_high"):
+            held[name] = other
+        other = np.where(paths["path"] == "straight", 1.0, 0.0)
+        for name in ("joined", "joined_low", "joined_high"):
+            paths[name] = other
+    return one_step.judge(arrangements, held, paths)
+
+
+def judge_kv_memory(change):
+    means, places = table("kv_memory").query("name == @kv_memory.JUDGED"), table("composition")
+    held = kv_memory.compute_held(measured.load_arms("kv_novels-5m"))
+    values = kv_memory.compare_arms(held, kv_memory.JUDGED, kv_memory.VALUES, kv_memory.BOTH, n_resamples=1000, seed=0)
+    if change:
+        means = means.assign(
+            **{f"gain_ratio{end}": 0.5 for end in ("", "_low", "_high")},
+            **{f"per_number_ratio{end}": 2.0 for end in ("", "_low", "_high")},
+        )
+        places = places.assign(
+            **{f"above_none{end}": 0.0 if places["above_none"].max() > 0.1 else 0.9 for end in ("", "_low", "_high")}
+        )
+        values = Interval(1.0, 1.0, 1.0) if values.value < 0.9 else Interval(0.1, 0.1, 0.1)
+    return kv_memory.judge(means, values, places)
 
 
 def judge_bits_accounting(change):
     cases, vectors = measured.load_arms("bits_smollm2-135m"), load_vectors("bits_smollm2-135m")
     losses = bits.compute_losses(bits.compute_vector_bits(cases, vectors), n_resamples=1000, seed=0)
+    ratios = table("coders")
     if change:
+        ratios.loc[ratios["origin"] == "measured", ["ratio", "ratio_low", "ratio_high"]] *= 1.5
+        ratios[["excess", "decoded"]] = 0.5
         losses = {name: Interval(*(0.0 if loss.value < -0.04 else -0.9,) * 3) for name, loss in losses.items()}
-    return bits.judge(losses)
+    return coders.judge(ratios) + bits.judge(losses)
 
 
 JUDGES = {
     "bits_accounting": judge_bits_accounting,
     "embedding_geometry": judge_embedding_geometry,
     "one_step": judge_one_step,
+    "kv_memory": judge_kv_memory,
     "exactness": judge_exactness,
     "optimizer": judge_optimizer,
     "decoding_capacity": judge_decoding_capacity,

@@ -2,12 +2,16 @@
 
 import pytest
 
-from paper_lib import figures, published
+from paper_lib import figures, measured, published
 from paper_lib.analyses import landscape
 
 
+def collect():
+    return landscape.collect_landscape(measured.load_cases())
+
+
 def test_every_result_of_the_landscape_has_a_proof_that_the_figure_knows():
-    results = landscape.collect_landscape()
+    results = collect()
     assert tuple(figures.PROOF_STYLES) == landscape.PROOFS
     assert set(results["proof"]) == set(landscape.PROOFS)
     assert results["tokens_per_vector"].gt(0).all()
@@ -17,22 +21,30 @@ def test_every_result_of_the_landscape_has_a_proof_that_the_figure_knows():
 
 
 def test_several_vectors_are_divided_by_their_number():
-    results = landscape.collect_landscape().set_index("row")
+    results = collect().set_index("row")
     several = results.loc["original, 2-16 vectors"]
     sixteen = several[several["detail"] == "mean over texts, n_mem = 16"].set_index("model")["tokens_per_vector"]
     printed = published.load_capacities().query("n_mem == 16").set_index("model")["decoding_capacity_tokens"]
     assert (sixteen * 16).to_dict() == printed.to_dict()
 
 
+def test_what_was_measured_here_is_each_texts_longest_exact_length():
+    texts = ["a", "a", "b", "b"]
+    cases = measured.load_cases().query("sweep == 'novels-5m_books_strict' and n_mem == 1").iloc[:4]
+    cases = cases.assign(text_id=texts, length=[8, 16, 8, 16], exact=[True, True, False, False])
+    rows = landscape.collect_landscape(cases).query("origin == 'measured'")
+    assert rows[["row", "tokens_per_vector", "proof"]].values.tolist() == [["here, strict", 8, landscape.GREEDY]]
+
+
 def test_keys_and_values_stand_apart_from_vectors():
-    rows = list(dict.fromkeys(landscape.collect_landscape()["row"]))
+    rows = list(dict.fromkeys(collect()["row"]))
     first = rows.index(landscape.ORIGINAL_ONE)
     assert rows[first - 2 : first] == ["500xCompressor (keys, values)", "Gisting (keys, values)"]
 
 
 def test_the_best_vector_and_its_own_model_stand_among_the_coders(models):
     coders = landscape.compute_coders(
-        landscape.collect_landscape(),
+        collect(),
         published.load_followup("classical_coders"),
         models,
         published.load_ablations("text_prefix_vs_mem"),
@@ -47,7 +59,7 @@ def test_the_best_vector_and_its_own_model_stand_among_the_coders(models):
 
 def test_the_headlines_are_those_of_the_tables():
     headlines = published.load_followup("encoder_ratios").set_index("work")["tokens_per_vector"].astype(str)
-    results = landscape.collect_landscape()
+    results = collect()
     largest = results.groupby("row")["tokens_per_vector"].max()
     assert float(headlines["Kuratov et al."]) == largest[landscape.ORIGINAL_ONE]
     assert float(headlines["Progressive Cramming"]) == pytest.approx(largest["progressive"], abs=0.5)
@@ -63,13 +75,8 @@ def test_what_was_varied_are_the_printed_numbers(models):
     assert "Llama-3.1-8B" in set(landscape.collect_varied("progressive_learning_rate", "learning_rate", models)["name"])
 
 
-def test_table_4_is_as_printed():
-    coders = landscape.arrange_coders(published.load_followup("classical_coders"))
-    assert coders.iloc[0].tolist() == ["zlib", "2.28 ± 0.16", "2.34 ± 0.07", "1.80 ± 0.06"]
-
-
 def test_two_orders_of_magnitude_hold_against_lossless_encoders_only():
-    results, headlines = landscape.collect_landscape(), published.load_followup("encoder_ratios")
+    results, headlines = collect(), published.load_followup("encoder_ratios")
     assert [row["verdict"] for row in landscape.judge(results, headlines)] == ["contradicted", "supported"]
     smaller = headlines.assign(tokens_per_vector="12", lossless_up_to=16.0)
     assert [row["verdict"] for row in landscape.judge(results, smaller)] == ["supported", "contradicted"]
