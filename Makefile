@@ -61,7 +61,7 @@ lint: $(VENV)/.full ## check style
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-BENCHMARKS := reproduce memory store floor ideas busy sweep kill throughput
+BENCHMARKS := reproduce memory store floor ideas busy sweep horizons kill throughput
 bench: $(VENV)/.full ## measure speed, memory and safety against named references (1.5 hours on 2 cores)
 	@for name in $(BENCHMARKS); do echo "# $$name" && $(PY) benchmarks/$$name.py || exit 1; done
 

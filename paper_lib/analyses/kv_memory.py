@@ -26,12 +26,14 @@ PLACES = ["alone", "in front", "behind", "none"]  # of a memory
 def compute_held(cases: pd.DataFrame) -> pd.DataFrame:
     """Return one row per model, arm and text: its longest exact length, 0 for none, and the most nats gained.
 
-    ``real_numbers`` that are stored, ``own_bytes`` of them, ``accuracy`` at the longest length that was tried, which is
-    ``at_most``, ``evaluations`` over all lengths.
+    ``nats`` is the cross-entropy of what is exact under the model alone, ``gain_nats`` the most that a memory of any
+    length brings, exact or not; ``real_numbers`` that are stored, ``own_bytes`` of them; ``accuracy`` at the longest
+    length that was tried, which is ``at_most``; ``evaluations`` over all lengths.
     """
     rows = []
     for (name, arm, text_id), group in cases.groupby(["name", "arm", "text_id"], sort=False):
         longest = group.loc[group["length"].idxmax()]
+        exact = group["exact"].eq(True)
         size = int(longest["vector_bytes"] * longest["n_mem"])
         rows.append(
             {
@@ -42,7 +44,8 @@ def compute_held(cases: pd.DataFrame) -> pd.DataFrame:
                 "n_positions": longest["n_mem"],
                 "real_numbers": size * 8 // find_storage(longest["storage"]).n_bits(1),
                 "own_bytes": size,
-                "tokens": int(group["length"].where(group["exact"].eq(True), 0).max()),
+                "tokens": int(group["length"].where(exact, 0).max()),
+                "nats": float(group["ce_lm_nats"].where(exact, 0).max()),
                 "at_most": longest["length"],
                 "gain_nats": float((group["ce_lm_nats"] - group["ce_mem_nats"]).max()),
                 "accuracy": longest["n_correct_mem"] / longest["n_targets"],
@@ -66,6 +69,7 @@ def summarise_held(held: pd.DataFrame, **resampling) -> pd.DataFrame:
         row |= {"whole_texts": int((group["tokens"] == group["at_most"]).sum())}
         for column, values in (
             ("tokens", group["tokens"].astype(float)),
+            ("nats", group["nats"]),
             ("gain_nats", group["gain_nats"]),
             ("gain_per_number", group["gain_nats"] / group["real_numbers"]),
             ("accuracy", group["accuracy"]),

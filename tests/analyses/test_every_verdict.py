@@ -8,8 +8,8 @@ from paper_lib import measured, published
 from paper_lib.analyses import (
     anchor,
     bits,
-    coders,
     capacity_utilisation,
+    coders,
     decoding_capacity,
     entropy_cutoff,
     exactness,
