@@ -287,6 +287,19 @@ def printed_bits():
     return table("bits_at_capacity").query("origin == 'published'")["gain_bits_per_vector_bit"]
 
 
+def code_ratio(coder, origin="measured"):
+    rows = table("coders").query("source == 'books' and n_words == 1568").set_index(["origin", "coder"])
+    return rows.loc[(origin, coder), "ratio"]
+
+
+def code_excess(n_words):
+    return table("coders").query("coder == 'arithmetic, SmolLM2-135M' and n_words == @n_words")["excess"]
+
+
+def weighed(weight_bits, length=48):
+    return table("weight_bits").set_index(["weight_bits", "length"]).loc[(weight_bits, length)]
+
+
 def one_step(arm):
     return table("one_step_capacity").set_index("arm").loc[arm]
 
@@ -396,6 +409,40 @@ STATEMENTS = [
         ],
     ),
     # 10
+    (
+        "10",
+        "on novels ours of bytes comes to {:.2f}, printed are {:.2f}, ours of tokens to {:.2f}. The code by "
+        "SmolLM2-135M makes novels {:.2f} times smaller.",
+        lambda: [
+            code_ratio("Huffman, bytes"),
+            code_ratio("Huffman", "published"),
+            code_ratio("Huffman, tokens"),
+            code_ratio("arithmetic, SmolLM2-135M"),
+        ],
+    ),
+    (
+        "10",
+        "It is within {} % of the model's cross-entropy at 1,568 words; at 64 words it is up to {:.0f} % longer",
+        lambda: [short(100 * code_excess(1568).abs().max(), 1), 100 * code_excess(64).max()],
+    ),
+    (
+        "10",
+        "cost the model alone {:.1f} nats a token instead of {:.1f}. Of these texts {} are exact and not {}, yet a "
+        "vector gains {:.0f} bits of them and not {:.0f}",
+        lambda: [
+            weighed(3)["nats_a_token"],
+            weighed(4)["nats_a_token"],
+            short(weighed(3)["exact_share"]),
+            {1: "all"}[weighed(4)["exact_share"]],
+            weighed(3)["gain_bits"],
+            weighed(4)["gain_bits"],
+        ],
+    ),
+    (
+        "10",
+        "is open; {} and {} of the texts of 72 tokens are exact.",
+        lambda: [short(weighed(weight_bits, 72)["exact_share"]) for weight_bits in (8, 4)],
+    ),
     (
         "10",
         "Rounded afterwards, 6 bits lose {} of the texts",

@@ -79,7 +79,7 @@ def judge(coders: pd.DataFrame) -> list[dict]:
                 )
             )
     measured = coders[coders["origin"] == "measured"]
-    excess = long.loc[("measured", NAMES["arithmetic"]), "excess"]
+    excess = long.xs(("measured", NAMES["arithmetic"]), level=("origin", "coder"))["excess"]
     return [
         *rows,
         claim(
