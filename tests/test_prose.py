@@ -300,8 +300,8 @@ def weighed(weight_bits, length=48):
     return table("weight_bits").set_index(["weight_bits", "length"]).loc[(weight_bits, length)]
 
 
-def one_step(arm):
-    return table("one_step_capacity").set_index("arm").loc[arm]
+def one_step(arm, name=NOVELS):
+    return table("one_step_capacity").set_index(["name", "arm"]).loc[(name, arm)]
 
 
 def arranged(name, n_tokens, origin="measured"):

@@ -148,7 +148,7 @@ def compute_speed(found: pd.DataFrame, **resampling) -> pd.DataFrame:
     ``ratio``: of one pass to decoding token by token with the cache, one vector, in the same repeats, with its
     interval over them.
     """
-    found = found[found["how"] != "full"].assign(rate=found["length"] / found["seconds"])
+    found = found.assign(rate=found["length"] / found["seconds"])
     slow = found[(found["how"] == "cached") & (found["n_mem"] == 1)]
     slow = slow.set_index(["name", "length", "repeat"])["seconds"]
     rows = []

@@ -20,22 +20,20 @@ N_REPEATS = 7
 def measure_throughput(sweep: str, data: Path = DATA) -> list[Path]:
     """Time the decoding of one text by every protocol of a frozen sweep; write data/throughput/<sweep>.parquet.
 
-    A row for each protocol, ``n_mem``, ``length``, ``how`` (one of the protocol's decodings) and ``repeat``, with
-    ``seconds``, ``n_threads`` and ``device``. Vectors are random, since the time does not depend on what they say; the
+    A row for each protocol, ``n_mem``, ``length`` and ``repeat``, with ``how`` (the protocol's quickest way: in one
+    pass, or with the cache), ``seconds``, ``model``, ``n_threads`` and ``device``. Vectors are random, since the time does not depend on what they say; the
     ways take turns in each repeat, after one that does not count. InputError for a sweep that is not frozen.
     """
     cases = load_runs(data).query("sweep == @sweep")
     if cases.empty:
         raise InputError(f"{sweep} is not frozen; run: python -m paper_lib freeze {sweep}")
     lm, rows = load_same(cases.iloc[0].to_dict()), []
-    ways = [
-        (find_protocol(name), n_mem, how)
-        for name, n_mem in cases[["protocol", "n_mem"]].drop_duplicates().sort_values(["protocol", "n_mem"]).values
-        for how in find_protocol(name).decodings
-    ]
+    kinds = cases[["protocol", "n_mem"]].drop_duplicates().sort_values(["protocol", "n_mem"])
+    ways = [(find_protocol(name), n_mem) for name, n_mem in kinds.itertuples(index=False)]
     trials = [(length, repeat) for length in LENGTHS for repeat in range(-1, N_REPEATS)]
     for length, repeat in tqdm([trial for trial in trials if trial[0] < lm.context_tokens], desc=sweep, unit="repeat"):
-        for protocol, n_mem, how in ways:
+        for protocol, n_mem in ways:
+            how = protocol.decodings[-1]
             seconds = _time(lm, protocol, n_mem, length, how)
             what = {"protocol": protocol.name, "n_mem": n_mem, "length": length, "how": how, "repeat": repeat}
             rows += [what | {"seconds": seconds}] if repeat >= 0 else []
