@@ -287,6 +287,14 @@ def printed_bits():
     return table("bits_at_capacity").query("origin == 'published'")["gain_bits_per_vector_bit"]
 
 
+def in_layers(arm):
+    return table("kv_memory").set_index("arm").loc[arm]
+
+
+def beside_another(arm, place):
+    return table("composition").set_index(["arm", "place"]).loc[(arm, place), "accuracy"]
+
+
 def code_ratio(coder, origin="measured"):
     rows = table("coders").query("source == 'books' and n_words == 1568").set_index(["origin", "coder"])
     return rows.loc[(origin, coder), "ratio"]
@@ -490,6 +498,49 @@ STATEMENTS = [
         "README.md",
         "of SmolLM2-135M is still {:.1f} to {:.1f} times as long as an ideal code",
         lambda: table("shortest")["factor"].agg(["min", "max"]),
+    ),
+    # 12
+    (
+        "12",
+        "holds {:.0f} tokens exactly, at least, since {:.0f} of {:.0f} texts come out at {:.0f}, near the end of the "
+        "context; an input vector holds {:.1f}. Keys and values gain {:.1f} times the nats, and {:.1f} times for each",
+        lambda: [
+            *in_layers("keys and values")[["tokens", "whole_texts", "n_texts", "at_most"]],
+            in_layers("input vector")["tokens"],
+            *in_layers("keys and values")[["gain_ratio", "per_number_ratio"]],
+        ],
+    ),
+    ("12", "prints {:.0f} to {:.0f} times the tokens", lambda: table("kv_printed")["ratio"].agg(["min", "max"])),
+    (
+        "12",
+        "gain {} of the nats. Keys and values of the first of four layers hold {:.1f} tokens, those of the last "
+        "{:.1f}; for each number the first layer gains most, {} nats.",
+        lambda: [
+            short(claimed("kv_memory", "Values alone")["estimate"]),
+            in_layers("first quarter of the layers")["tokens"],
+            in_layers("last quarter of the layers")["tokens"],
+            short(table("kv_memory")["gain_per_number"].max()),
+        ],
+    ),
+    (
+        "12",
+        "From there {:.0f} of {:.0f} texts of {:.0f} tokens are exact, from a random start {} are.",
+        lambda: [
+            *in_layers("keys and values, from a vector's")[["whole_texts", "n_texts", "at_most"]],
+            {12: "all"}[
+                measured.load_arms("kv_novels-5m").query("arm == 'keys and values' and length == 192")["exact"].sum()
+            ],
+        ],
+    ),
+    (
+        "12",
+        "Side by side {} of the tokens are right, less than the {} of the model alone.",
+        lambda: [short(beside_another("keys and values", place)) for place in ("in front", "none")],
+    ),
+    (
+        "12",
+        "{} in front, {} behind, {} without any.",
+        lambda: [short(beside_another("input vector", place)) for place in ("in front", "behind", "none")],
     ),
     # 07
     (

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ..stats import Interval, bootstrap_clusters, weighted_mean, weighted_ratio, widen_certain
+from ..stats import Interval, bootstrap_clusters, weighted_mean, weighted_ratio
 from ..storage import find_storage
 from ..verdicts import claim
 
@@ -19,7 +19,6 @@ ARMS = [
     VECTOR,
 ]
 ALIKE = (0.9, 1.11)  # a ratio within it counts as the same
-JUDGED = "novels-5m"  # the model on which each length was tried
 PLACES = ["alone", "in front", "behind", "none"]  # of a memory
 
 
@@ -89,9 +88,9 @@ def summarise_held(held: pd.DataFrame, **resampling) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["name", "arm"], key=lambda c: c.map(order).fillna(0), ignore_index=True)
 
 
-def compare_arms(held: pd.DataFrame, name: str, above: str, below: str, **resampling) -> Interval:
-    """Return how many times the nats of ``below`` ``above`` gains with one model, on the same texts."""
-    sides = held[held["name"] == name].pivot(index=["cluster_id", "text_id"], columns="arm", values="gain_nats")
+def compare_arms(held: pd.DataFrame, above: str, below: str, **resampling) -> Interval:
+    """Return how many times the nats of ``below`` ``above`` gains, on the same texts of one model."""
+    sides = held.pivot(index=["cluster_id", "text_id"], columns="arm", values="gain_nats")
     books = sides.index.get_level_values("cluster_id")
     return bootstrap_clusters(books, weighted_ratio(sides[above], sides[below]), **resampling)
 
@@ -106,7 +105,7 @@ def average_places(found: pd.DataFrame, **resampling) -> pd.DataFrame:
             row = {"origin": "measured", "arm": arm, "place": place, "n_texts": len(group)}
             mean = bootstrap_clusters(books, weighted_mean(group[place]), **resampling)
             more = bootstrap_clusters(books, weighted_mean(group[place] - group["none"]), **resampling)
-            rows.append(row | widen_certain(mean, len(set(books))).columns("accuracy") | more.columns("above_none"))
+            rows.append(row | mean.columns("accuracy") | more.columns("above_none"))
     return pd.DataFrame(rows)
 
 

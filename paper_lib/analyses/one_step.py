@@ -143,12 +143,13 @@ def summarise_held(held: pd.DataFrame, references: dict[str, str], **resampling)
 
 
 def compute_speed(found: pd.DataFrame, **resampling) -> pd.DataFrame:
-    """Return tokens decoded a second by protocol, number of vectors, way and length: medians over repeats.
+    """Return tokens decoded a second by model, way, number of vectors and length: medians over repeats.
 
     ``ratio``: of one pass to decoding token by token with the cache, one vector, in the same repeats, with its
     interval over them.
     """
-    found = found.assign(rate=found["length"] / found["seconds"])
+    name = found["model"].str.rsplit("/", n=1).str[-1]
+    found = found.assign(name=name, rate=found["length"] / found["seconds"])
     slow = found[(found["how"] == "cached") & (found["n_mem"] == 1)]
     slow = slow.set_index(["name", "length", "repeat"])["seconds"]
     rows = []

@@ -21,8 +21,9 @@ def measure_throughput(sweep: str, data: Path = DATA) -> list[Path]:
     """Time the decoding of one text by every protocol of a frozen sweep; write data/throughput/<sweep>.parquet.
 
     A row for each protocol, ``n_mem``, ``length`` and ``repeat``, with ``how`` (the protocol's quickest way: in one
-    pass, or with the cache), ``seconds``, ``model``, ``n_threads`` and ``device``. Vectors are random, since the time does not depend on what they say; the
-    ways take turns in each repeat, after one that does not count. InputError for a sweep that is not frozen.
+    pass, or with the cache), ``seconds``, ``model``, ``n_threads`` and ``device``. Vectors are random, since the time
+    does not depend on what they say; protocols take turns in each repeat, after one that does not count. InputError for
+    a sweep that is not frozen.
     """
     cases = load_runs(data).query("sweep == @sweep")
     if cases.empty:

@@ -165,17 +165,14 @@ def judge_one_step(change):
 
 
 def judge_kv_memory(change):
-    means, places = table("kv_memory").query("name == @kv_memory.JUDGED"), table("composition")
+    means, places = table("kv_memory"), table("composition")
     held = kv_memory.compute_held(measured.load_arms("kv_novels-5m"))
-    values = kv_memory.compare_arms(held, kv_memory.JUDGED, kv_memory.VALUES, kv_memory.BOTH, n_resamples=1000, seed=0)
+    values = kv_memory.compare_arms(held, kv_memory.VALUES, kv_memory.BOTH, n_resamples=1000, seed=0)
     if change:
-        means = means.assign(
-            **{f"gain_ratio{end}": 0.5 for end in ("", "_low", "_high")},
-            **{f"per_number_ratio{end}": 2.0 for end in ("", "_low", "_high")},
-        )
-        places = places.assign(
-            **{f"above_none{end}": 0.0 if places["above_none"].max() > 0.1 else 0.9 for end in ("", "_low", "_high")}
-        )
+        for end in ("", "_low", "_high"):
+            means[f"gain_ratio{end}"] = 0.5
+            means[f"per_number_ratio{end}"] = 2.0 if means["per_number_ratio"].min() < 0.9 else 0.5
+            places[f"above_none{end}"] = 0.9 if places["above_none"].iloc[1] < 0.1 else 0.0
         values = Interval(1.0, 1.0, 1.0) if values.value < 0.9 else Interval(0.1, 0.1, 0.1)
     return kv_memory.judge(means, values, places)
 

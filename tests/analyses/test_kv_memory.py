@@ -44,7 +44,7 @@ def test_gains_are_compared_in_all_and_for_each_number(held):
     assert both["gain_ratio"] == pytest.approx((90 + 40) / (40 + 25))
     assert both["per_number_ratio"] == pytest.approx(130 / 65 / 8)
     assert vector[["gain_ratio", "per_number_ratio"]].tolist() == [1, 1]
-    assert kv_memory.compare_arms(held, "small", kv_memory.BOTH, kv_memory.VECTOR, **NONE).value == 2
+    assert kv_memory.compare_arms(held, kv_memory.BOTH, kv_memory.VECTOR, **NONE).value == 2
 
 
 def test_a_memory_in_company_is_measured_against_none():

@@ -75,7 +75,7 @@ def test_of_targets_that_grew_what_was_reached_counts(cases):
 def test_speed_is_over_decoding_with_the_cache_at_that_length():
     found = pd.DataFrame(
         [
-            {"name": "some", "protocol": protocol, "n_mem": 1, "length": length, "how": how, "repeat": repeat,
+            {"model": "a/some", "protocol": protocol, "n_mem": 1, "length": length, "how": how, "repeat": repeat,
              "seconds": seconds * (1 + repeat) * length, "n_threads": 1, "device": "cpu"}
             for protocol, how, seconds in WAYS
             for length in (8, 16)
