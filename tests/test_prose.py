@@ -254,7 +254,7 @@ def lines():
 
 
 def halfway():
-    paths = load_findings("paths").query("path == 'straight' and at == 0.5")
+    paths = load_findings("paths", name="geometry_smollm2-135m").query("path == 'straight' and at == 0.5")
     return paths["accuracy"].mean()
 
 
@@ -285,6 +285,19 @@ def coded_gain():
 
 def printed_bits():
     return table("bits_at_capacity").query("origin == 'published'")["gain_bits_per_vector_bit"]
+
+
+def lifted(arm):
+    return table("one_step_levers").set_index(["arm", "n_mem"]).loc[(arm, 1)]
+
+
+def joined(arm, path="curved"):
+    return table("one_step_paths").set_index(["arm", "path"]).loc[(arm, path)]
+
+
+def halfway_between(arm):
+    paths = load_findings("paths", name="paths_novels-5m")
+    return paths.query("arm == @arm and path == 'straight' and at == 0.5")["accuracy"].mean()
 
 
 def in_layers(arm):
@@ -409,12 +422,62 @@ STATEMENTS = [
     ),
     (
         "08",
-        "it leaves {:.1f} tokens to each text's own e, {:.1f} times the nats that one vector holds autoregressively. "
-        "Held for {:.0f} other passages it leaves them {:.1f} tokens",
+        "It says all {:.0f} texts of {:.0f} tokens, the longest tried, e and m in one pass {:.0f} of them",
+        lambda: [
+            one_step("autoregressive, 1 vector, fast", SMOL)["at_longest"],
+            one_step("autoregressive, 1 vector, fast", SMOL)["tokens"],
+            one_step("one step, e and m", SMOL)["at_longest"],
+        ],
+    ),
+    (
+        "08",
+        "it leaves {:.1f} tokens to each text's own e on the small model, {:.1f} times the nats that one vector holds "
+        "autoregressively. Held for {:.0f} other passages it leaves them {:.1f} tokens",
         lambda: [
             *one_step("shared m")[["tokens", "ratio"]],
             *one_step("held m")[["n_texts", "tokens"]],
         ],
+    ),
+    (
+        "08",
+        "On SmolLM2-135M it leaves {:.1f} and {:.1f}, at least",
+        lambda: [one_step(arm, SMOL)["tokens"] for arm in ("shared m", "held m")],
+    ),
+    (
+        "08",
+        "{:.0f} of {:.0f} texts of 32 tokens come out instead of {:.0f}, and as many by L-BFGS or with a third vector",
+        lambda: [
+            *lifted("one step, T .25")[["at_longest", "n_texts"]],
+            lifted("one step, e and m")["at_longest"],
+        ],
+    ),
+    (
+        "08",
+        "token by token holds {} times the nats, and targets that grow {} times",
+        lambda: [short(lifted(arm)["ratio"]) for arm in ("one step, e from one vector", "one step, growing by 4")],
+    ),
+    (
+        "08",
+        "has {} of the tokens right at its middle, but {} of the curves have every token right all along, at {:.2f} "
+        "times the length",
+        lambda: [
+            short(halfway_between("one step, e and m")),
+            short(joined("one step, e and m")["joined"]),
+            joined("one step, e and m")["length_ratio"],
+        ],
+    ),
+    (
+        "08",
+        "a straight line keeps {} at its middle, and curves join only {} of the pairs",
+        lambda: [
+            short(halfway_between("autoregressive, 1 vector, fast")),
+            short(joined("autoregressive, 1 vector, fast")["joined"]),
+        ],
+    ),
+    (
+        "08",
+        "One pass is {:.0f} to {:.0f} times as fast",
+        lambda: table("one_step_speed").query("how == 'one_pass'")["ratio"].agg(["min", "max"]),
     ),
     # 10
     (

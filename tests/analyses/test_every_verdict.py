@@ -155,9 +155,9 @@ def judge_one_step(change):
         for name in ("accuracy", "accuracy_low", "accuracy_high"):
             here = arrangements["origin"] == "measured"
             arrangements.loc[here, name] = away.where(near, targets)[here]
-        other = np.where(held["ratio"] > 0.67, 0.5, 5.0)
+        held["at_longest"] = 0
         for name in ("ratio", "ratio_low", "ratio_high"):
-            held[name] = other
+            held[name] = 0.5
         other = np.where(paths["path"] == "straight", 1.0, 0.0)
         for name in ("joined", "joined_low", "joined_high"):
             paths[name] = other

@@ -5,6 +5,7 @@ import pytest
 
 from paper_lib import published
 from paper_lib.analyses import one_step
+from paper_lib.paths import FIGURES
 
 NONE = {"n_resamples": 0, "seed": 0}
 
@@ -96,3 +97,22 @@ def test_arrangements_stand_beside_the_printed_ones():
     shown = one_step.arrange_arrangements(table)
     assert shown.iloc[0].tolist()[:3] == ["e m*", "Llama-3.2-1B", "1.00"]
     assert shown[shown["name"] == "Llama-3.2-1B"].set_index("arrangement").loc["e m*", "N = 256"] == "0.99 ± 0.10"
+
+
+def test_what_comes_out_at_the_longest_length_leaves_the_ratio_open():
+    arrangements = pd.read_csv(FIGURES / "table_one_step.csv")
+    paths = pd.read_csv(FIGURES / "table_one_step_paths.csv")
+    held = pd.DataFrame(
+        {
+            "name": "small", "arm": [one_step.ONE_STEP, one_step.AUTOREGRESSIVE], "n_mem": 1, "at_longest": [0, 0],
+            "ratio": [0.5, 1.0], "ratio_low": [0.4, 1.0], "ratio_high": [0.6, 1.0],
+        }
+    )  # fmt: skip
+    found = {}
+    for above, below in ((0, 0), (1, 0), (0, 1)):
+        rows = one_step.judge(arrangements, held.assign(at_longest=[above, below]), paths)
+        row = next(row for row in rows if row["claim"].startswith("small"))
+        found[above, below] = row["low"], row["high"], row["verdict"]
+    assert found[0, 0] == (0.4, 0.6, "supported")
+    assert found[1, 0] == (0.4, float("inf"), "undecided")
+    assert found[0, 1] == (0.0, 0.6, "undecided")
