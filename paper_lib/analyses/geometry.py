@@ -183,13 +183,13 @@ def average_trajectories(trajectories: pd.DataFrame, **resampling) -> pd.DataFra
 
 
 def summarise_trajectories(trajectories: pd.DataFrame, **resampling) -> pd.DataFrame:
-    """Return one row per recipe: how searches stand when all is first right, or at their end.
+    """Return one row per recipe and length: how searches stand when all is first right, or at their end.
 
     ``reached``: the share of texts that get there; ``evaluations`` spent, ``norm`` and ``path_length`` in those of
     tokens, ``n_components`` that hold 99 % of the path's variance. Means with intervals over books.
     """
     rows = []
-    for recipe, group in trajectories.groupby("recipe", sort=False):
+    for (recipe, length), group in trajectories.groupby(["recipe", "length"], sort=False):
         ends = []
         for _, trajectory in group.groupby("key"):
             right = trajectory["all_right"].to_numpy()
@@ -207,7 +207,8 @@ def summarise_trajectories(trajectories: pd.DataFrame, **resampling) -> pd.DataF
             )
         ends = pd.DataFrame(ends)
         names = ["reached", "evaluations", "norm", "path_length", "n_components"]
-        rows.append({"origin": "measured", "recipe": recipe, "n_texts": len(ends)} | _average(ends, names, resampling))
+        row = {"origin": "measured", "recipe": recipe, "length": length, "n_texts": len(ends)}
+        rows.append(row | _average(ends, names, resampling))
     return pd.DataFrame(rows)
 
 

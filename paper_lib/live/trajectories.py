@@ -29,24 +29,24 @@ from .proofs import decode_together
 from .protocols import find_protocol
 from .rows import Case, Recipe, make_recipe
 
-N_TEXTS, N_EVALUATIONS = 4, 200
+N_TEXTS, N_EVALUATIONS = 4, 200  # of each length
 VARIANCE_SHARE = 0.99
 
 
 def measure_trajectories(sweep: str, data: Path = DATA) -> list[Path]:
     """Cram texts of a frozen sweep again, in its way and by AdamW; write data/trajectories/<sweep>.parquet.
 
-    N_TEXTS exact texts of one length, up to N_EVALUATIONS of each, also where all is right before. A row for each text,
+    N_TEXTS exact texts of each length, up to N_EVALUATIONS each, also where all is right before. A row for each text,
     ``recipe`` and ``evaluation``: ``norm`` of the vectors over the mean norm of tokens, ``moved`` since the evaluation
     before, in the same unit, ``ce_nats``, ``all_right`` under teacher forcing; and ``n_components``, how many principal
     components hold 99 % of the variance of the path up to there. InputError for a sweep without exact texts.
     """
     cases = load_runs(data).query("sweep == @sweep and exact").sort_values(["length", "text_id", "key"])
     vectors = load_vectors(sweep, data)
-    cases = cases[cases["key"].isin(vectors)].drop_duplicates("text_id", keep="last")
+    cases = cases[cases["key"].isin(vectors)].drop_duplicates(["length", "text_id"])
     if cases.empty:
         raise InputError(f"no vector of {sweep} is exact; give a sweep in which some text was")
-    records = cases[cases["length"] == cases["length"].iloc[-1]].head(N_TEXTS).to_dict("records")
+    records = cases.groupby("length").head(N_TEXTS).to_dict("records")
     lm, protocol = load_same(records[0]), find_protocol(records[0]["protocol"])
     texts = decode_together(lm, records, [vectors[record["key"]] for record in records])
     autocast = records[0]["autocast"]
