@@ -7,7 +7,9 @@ later, and weights start large (``init_std``), which makes a model easier to ste
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,14 +17,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
     LlamaConfig,
-    LlamaForCausalLM,
+    MambaConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils.import_utils import is_mambapy_available
 
 from ..errors import InputError
 from ..files import hash_bytes, make_folder, read_utf8, write_text
@@ -38,11 +45,12 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    kind: Literal["llama", "gpt2", "mamba"] = Field("llama", description="rotary or learned positions, or a recurrence")
     vocab_size: int = Field(ge=258, description="byte-level BPE tokens, start token included")
     d_model: int = Field(gt=0)
-    d_mlp: int = Field(gt=0)
+    d_mlp: int = Field(gt=0, description="width inside a layer; of a recurrence rounded to a multiple of d_model")
     n_layers: int = Field(gt=0)
-    n_heads: int = Field(gt=0)
+    n_heads: int = Field(gt=0, description="of attention; a recurrence has none")
     init_std: float = Field(gt=0, description="of all weights; 1/sqrt(d_model) or more for a good memory")
     sequence_length: int = Field(gt=1, description="tokens, start token included")
     batch_size: int = Field(gt=0, description="sequences per step")
@@ -57,6 +65,11 @@ class Recipe(BaseModel):
     def n_steps(self) -> int:
         """Optimiser steps: n_tokens / (batch_size * sequence_length), rounded up."""
         return math.ceil(self.n_tokens / (self.batch_size * self.sequence_length))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells its model apart; ``kind``, which is younger than the first models, only where it is not llama."""
+        return self.model_dump(exclude={"kind"} if self.kind == "llama" else None)
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -79,7 +92,7 @@ def train_model(recipe: Recipe, text: Path, valid: Path, out: Path, work: Path, 
     where ``out`` holds another model.
     """
     documents, held_out = read_folder(text), read_folder(valid)
-    run = _hash_run(recipe.model_dump(), documents)
+    run = _hash_run(recipe.identity, documents)
     finished = {"run": run, "valid": _hash_run(held_out)}
     if (out / CARD).is_file():
         return _read_finished(out / CARD, finished)
@@ -120,7 +133,7 @@ def train_model(recipe: Recipe, text: Path, valid: Path, out: Path, work: Path, 
         "n_parameters": model.num_parameters(),
         "n_training_tokens": recipe.n_steps * recipe.batch_size * recipe.sequence_length,
     }
-    write_text(out / CARD, json.dumps({"recipe": recipe.model_dump(), **measured, **finished}, indent=1) + "\n")
+    write_text(out / CARD, json.dumps({"recipe": recipe.identity, **measured, **finished}, indent=1) + "\n")
     return measured
 
 
@@ -154,23 +167,51 @@ def train_tokenizer(texts, recipe: Recipe) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=START_TOKEN, clean_up_tokenization_spaces=False)
 
 
-def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Return an untrained Llama-style model; input and output embeddings are one matrix."""
-    config = LlamaConfig(
+def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """Return an untrained model of the recipe's kind; input and output embeddings are one matrix."""
+    config = CONFIGS[recipe.kind](
+        recipe,
         vocab_size=len(tokenizer),
-        hidden_size=recipe.d_model,
-        intermediate_size=recipe.d_mlp,
-        num_hidden_layers=recipe.n_layers,
-        num_attention_heads=recipe.n_heads,
-        num_key_value_heads=recipe.n_heads,
-        max_position_embeddings=recipe.sequence_length,
         initializer_range=recipe.init_std,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=None,
         pad_token_id=None,
     )
-    return LlamaForCausalLM(config)
+    return AutoModelForCausalLM.from_config(config)
+
+
+def _configure_llama(recipe, **common):
+    return LlamaConfig(
+        hidden_size=recipe.d_model,
+        intermediate_size=recipe.d_mlp,
+        num_hidden_layers=recipe.n_layers,
+        num_attention_heads=recipe.n_heads,
+        num_key_value_heads=recipe.n_heads,
+        max_position_embeddings=recipe.sequence_length,
+        **common,
+    )
+
+
+def _configure_gpt2(recipe, **common):
+    sizes = {"n_embd": recipe.d_model, "n_inner": recipe.d_mlp, "n_layer": recipe.n_layers, "n_head": recipe.n_heads}
+    dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    return GPT2Config(n_positions=recipe.sequence_length, **sizes, **dropout, **common)
+
+
+def _configure_mamba(recipe, **common):
+    # One scan over a sequence instead of one position after the other.
+    sizes = {"hidden_size": recipe.d_model, "num_hidden_layers": recipe.n_layers}
+    return MambaConfig(
+        expand=max(1, round(recipe.d_mlp / recipe.d_model)), use_mambapy=is_mambapy_available(), **sizes, **common
+    )
+
+
+CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {
+    "llama": _configure_llama,
+    "gpt2": _configure_gpt2,
+    "mamba": _configure_mamba,
+}
 
 
 class PackedSequences(torch.utils.data.Dataset):

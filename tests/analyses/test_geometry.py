@@ -93,7 +93,8 @@ def test_a_way_ends_where_all_is_first_right_or_with_its_budget():
         n = len(right)
         return pd.DataFrame(
             {"recipe": "some", "length": 8, "key": key, "cluster_id": key, "evaluation": range(1, n + 1),
-             "all_right": right, "norm": [float(i) for i in range(n)], "moved": [0.0, *[1.0] * (n - 1)], "n_components": range(n)}
+             "all_right": right, "norm": [float(i) for i in range(n)], "moved": [0.0, *[1.0] * (n - 1)],
+             "n_components": range(n)}
         )  # fmt: skip
 
     ways = pd.concat([way("a", [False, True, False, True]), way("b", [False] * 4)])

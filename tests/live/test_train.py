@@ -33,6 +33,11 @@ def folder(tmp_path):
     return folder
 
 
+def test_a_recipe_from_before_there_were_kinds_is_the_same_recipe(recipe):
+    assert "kind" not in recipe.identity
+    assert recipe.model_copy(update={"kind": "gpt2"}).identity["kind"] == "gpt2"
+
+
 def test_any_text_comes_back_from_its_tokens(recipe, folder):
     tokenizer = train.train_tokenizer(["some words to learn from, some words"], recipe)
     for text in ("plain", " leading  and\n\ntrailing ", "naïve 漢字 🙂", "it 's , spaced ."):
@@ -50,10 +55,13 @@ def test_every_sequence_begins_with_the_start_token_and_keeps_its_document(recip
     assert {len(set(tokenizer.decode(row[1:]))) for row in data.ids} == {1}
 
 
-def test_a_trained_model_is_in_the_hubs_format_rounded_to_bf16_and_measured(recipe, folder, tmp_path):
+@pytest.mark.parametrize("kind", train.CONFIGS)
+def test_a_trained_model_is_in_the_hubs_format_rounded_to_bf16_and_measured(kind, recipe, folder, tmp_path):
+    recipe = recipe.model_copy(update={"kind": kind})
     measured = train.train_model(recipe, folder, folder, tmp_path / "out", tmp_path / "work", report=lambda line: None)
-    assert json.loads((tmp_path / "out" / "training.json").read_text())["recipe"] == recipe.model_dump()
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["recipe"] == recipe.identity
     lm = load_lm(str(tmp_path / "out"))
+    assert lm.model.config.model_type == kind
     assert lm.start_id == lm.tokenizer.bos_token_id
     for weight in lm.model.parameters():
         assert torch.equal(weight, weight.bfloat16().float())
