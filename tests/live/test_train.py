@@ -121,7 +121,10 @@ def test_missing_recipe_and_empty_folder_are_named(recipe, tmp_path):
 
 
 def test_the_recipes_of_the_repository_are_valid():
-    paths = sorted((train.Path(train.__file__).parents[2] / "data" / "models").glob("*/recipe.yml"))
+    root = train.Path(train.__file__).parents[2]
+    for path in sorted((root / "sweeps" / "models").glob("*.yml")):
+        assert train.load_recipe(path).name == path.stem
+    paths = sorted((root / "data" / "models").glob("*/recipe.yml"))
     assert paths
     for path in paths:
         assert train.load_recipe(path).name == path.parent.name
