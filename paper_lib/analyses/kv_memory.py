@@ -57,8 +57,9 @@ def compute_held(cases: pd.DataFrame) -> pd.DataFrame:
 def summarise_held(held: pd.DataFrame, **resampling) -> pd.DataFrame:
     """Return one row per model and arm: means over books of what is held, in all and for each real number stored.
 
-    ``gain_ratio`` is the gain over VECTOR's on the same texts, ``per_number_ratio`` that of gains for each number;
-    ``whole_texts`` counts those that are exact at the longest length tried.
+    ``nats_ratio`` is what is held exactly over what VECTOR holds of the same texts, ``per_number_ratio`` the same for
+    each number; ``whole_texts`` counts those that are exact at the longest length tried. Gains say less: a search stops
+    where all is right, so they depend on how far the loss is from there.
     """
     rows = []
     for (name, arm), group in held.groupby(["name", "arm"], sort=False):
@@ -70,27 +71,30 @@ def summarise_held(held: pd.DataFrame, **resampling) -> pd.DataFrame:
             ("tokens", group["tokens"].astype(float)),
             ("nats", group["nats"]),
             ("gain_nats", group["gain_nats"]),
+            ("nats_per_number", group["nats"] / group["real_numbers"]),
             ("gain_per_number", group["gain_nats"] / group["real_numbers"]),
             ("accuracy", group["accuracy"]),
         ):
             row |= bootstrap_clusters(books, weighted_mean(values), **resampling).columns(column)
         beside = held[(held["name"] == name) & (held["arm"] == VECTOR)].set_index("text_id").reindex(group["text_id"])
-        if beside["gain_nats"].notna().all():
-            there, numbers = beside["gain_nats"].to_numpy(), beside["real_numbers"].to_numpy()
+        if beside["nats"].notna().all():
+            there, numbers = beside["nats"].to_numpy(), beside["real_numbers"].to_numpy()
             ratios = {
-                "gain_ratio": weighted_ratio(group["gain_nats"], there),
-                "per_number_ratio": weighted_ratio(group["gain_nats"] / group["real_numbers"], there / numbers),
+                "nats_ratio": weighted_ratio(group["nats"], there),
+                "per_number_ratio": weighted_ratio(group["nats"] / group["real_numbers"], there / numbers),
             }
             for column, ratio in ratios.items():
                 row |= bootstrap_clusters(books, ratio, **resampling).columns(column)
         rows.append(row | {"evaluations": group["evaluations"].median(), "passes": "one a token"})
     order = {arm: place for place, arm in enumerate(ARMS)}
-    return pd.DataFrame(rows).sort_values(["name", "arm"], key=lambda c: c.map(order).fillna(0), ignore_index=True)
+    return pd.DataFrame(rows).sort_values(
+        ["name", "arm"], key=lambda column: column.map(order) if column.name == "arm" else column, ignore_index=True
+    )
 
 
 def compare_arms(held: pd.DataFrame, above: str, below: str, **resampling) -> Interval:
-    """Return how many times the nats of ``below`` ``above`` gains, on the same texts of one model."""
-    sides = held.pivot(index=["cluster_id", "text_id"], columns="arm", values="gain_nats")
+    """Return how many times the nats of ``below`` ``above`` holds exactly, on the same texts of one model."""
+    sides = held.pivot(index=["cluster_id", "text_id"], columns="arm", values="nats")
     books = sides.index.get_level_values("cluster_id")
     return bootstrap_clusters(books, weighted_ratio(sides[above], sides[below]), **resampling)
 
@@ -117,7 +121,7 @@ def judge(means: pd.DataFrame, values: Interval, places: pd.DataFrame) -> list[d
     return [
         claim(
             "The input embedding is the bottleneck: keys and values of one position hold more than one input vector",
-            Interval(both["gain_ratio"], both["gain_ratio_low"], both["gain_ratio_high"]),
+            Interval(both["nats_ratio"], both["nats_ratio_low"], both["nats_ratio_high"]),
             (ALIKE[1], np.inf),
             unit="times the nats",
         ),

@@ -59,7 +59,7 @@ def _collect_measured(cases):
                 "row": f"here, {protocol}",
                 "tokens_per_vector": held.mean(),
                 "proof": GREEDY,
-                "detail": f"all tokens right, with and without the cache; mean over {len(held)} texts",
+                "detail": f"{group['name'].iloc[0]}: every token, also with the cache, mean of {len(held)} texts",
             }
         )
     return pd.DataFrame(rows)
@@ -177,7 +177,7 @@ def summarise_rows(landscape: pd.DataFrame, models: pd.DataFrame) -> pd.DataFram
     )
 
 
-def compute_coders(
+def compare_coders(
     landscape: pd.DataFrame, coders: pd.DataFrame, models: pd.DataFrame, contexts: pd.DataFrame
 ) -> pd.DataFrame:
     """Return compression ratios on PG-19 (text bytes / coded bytes), smallest first, the paper's best vector with them.

@@ -145,13 +145,13 @@ def summarise_held(held: pd.DataFrame, references: dict[str, str], **resampling)
 def compute_speed(found: pd.DataFrame, **resampling) -> pd.DataFrame:
     """Return tokens decoded a second by model, way, number of vectors and length: medians over repeats.
 
-    ``ratio``: of one pass to decoding token by token with the cache, one vector, in the same repeats, with its
-    interval over them.
+    ``ratio``: the seconds that decoding token by token takes behind one vector, over these, summed over the same
+    repeats, with its interval over them.
     """
     name = found["model"].str.rsplit("/", n=1).str[-1]
     found = found.assign(name=name, rate=found["length"] / found["seconds"])
     slow = found[(found["how"] == "cached") & (found["n_mem"] == 1)]
-    slow = slow.set_index(["name", "length", "repeat"])["seconds"]
+    slow = slow.groupby(["name", "length", "repeat"])["seconds"].min()
     rows = []
     for (name, how, n_mem, length), group in found.groupby(["name", "how", "n_mem", "length"], sort=False):
         there = slow.reindex(pd.MultiIndex.from_frame(group[["name", "length", "repeat"]])).to_numpy()

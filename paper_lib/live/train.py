@@ -29,7 +29,6 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils.import_utils import is_mambapy_available
 
 from ..errors import InputError
 from ..files import hash_bytes, make_folder, read_utf8, write_text
@@ -202,9 +201,7 @@ def _configure_gpt2(recipe, **common):
 def _configure_mamba(recipe, **common):
     # One scan over a sequence instead of one position after the other.
     sizes = {"hidden_size": recipe.d_model, "num_hidden_layers": recipe.n_layers}
-    return MambaConfig(
-        expand=max(1, round(recipe.d_mlp / recipe.d_model)), use_mambapy=is_mambapy_available(), **sizes, **common
-    )
+    return MambaConfig(expand=max(1, round(recipe.d_mlp / recipe.d_model)), use_mambapy=True, **sizes, **common)
 
 
 CONFIGS: dict[str, Callable[..., PreTrainedConfig]] = {

@@ -170,7 +170,7 @@ def judge_kv_memory(change):
     values = kv_memory.compare_arms(held, kv_memory.VALUES, kv_memory.BOTH, n_resamples=1000, seed=0)
     if change:
         for end in ("", "_low", "_high"):
-            means[f"gain_ratio{end}"] = 0.5
+            means[f"nats_ratio{end}"] = 0.5
             means[f"per_number_ratio{end}"] = 2.0 if means["per_number_ratio"].min() < 0.9 else 0.5
             places[f"above_none{end}"] = 0.9 if places["above_none"].iloc[1] < 0.1 else 0.0
         values = Interval(1.0, 1.0, 1.0) if values.value < 0.9 else Interval(0.1, 0.1, 0.1)
@@ -183,7 +183,7 @@ def judge_bits_accounting(change):
     ratios = table("coders")
     if change:
         ratios.loc[ratios["origin"] == "measured", ["ratio", "ratio_low", "ratio_high"]] *= 1.5
-        ratios[["excess", "decoded"]] = 0.5
+        ratios[["excess", "excess_low", "excess_high"]] = 0.5
         losses = {name: Interval(*(0.0 if loss.value < -0.04 else -0.9,) * 3) for name, loss in losses.items()}
     return coders.judge(ratios) + bits.judge(losses)
 

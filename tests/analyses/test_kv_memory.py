@@ -36,15 +36,16 @@ def test_what_is_held_is_the_longest_exact_length_and_the_most_nats_of_any(held)
     assert at.loc[(kv_memory.BOTH, "b"), "accuracy"] == 0.5
 
 
-def test_gains_are_compared_in_all_and_for_each_number(held):
+def test_what_is_held_is_compared_in_all_and_for_each_number(held):
     rows = kv_memory.summarise_held(held, **NONE).set_index("arm")
     both, vector = rows.loc[kv_memory.BOTH], rows.loc[kv_memory.VECTOR]
     assert both[["tokens", "gain_nats", "whole_texts"]].tolist() == [24, 65, 1]
     assert both["gain_per_number"] == pytest.approx(65 / 1280)
-    assert both["gain_ratio"] == pytest.approx((90 + 40) / (40 + 25))
-    assert both["per_number_ratio"] == pytest.approx(130 / 65 / 8)
-    assert vector[["gain_ratio", "per_number_ratio"]].tolist() == [1, 1]
-    assert kv_memory.compare_arms(held, kv_memory.BOTH, kv_memory.VECTOR, **NONE).value == 2
+    assert both[["nats", "nats_per_number"]].tolist() == pytest.approx([72, 72 / 1280])
+    assert both["nats_ratio"] == pytest.approx((96 + 48) / (48 + 0))
+    assert both["per_number_ratio"] == pytest.approx(3 / 8)
+    assert vector[["nats_ratio", "per_number_ratio"]].tolist() == [1, 1]
+    assert kv_memory.compare_arms(held, kv_memory.BOTH, kv_memory.VECTOR, **NONE).value == 3
 
 
 def test_a_memory_in_company_is_measured_against_none():

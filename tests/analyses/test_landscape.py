@@ -43,7 +43,7 @@ def test_keys_and_values_stand_apart_from_vectors():
 
 
 def test_the_best_vector_and_its_own_model_stand_among_the_coders(models):
-    coders = landscape.compute_coders(
+    coders = landscape.compare_coders(
         collect(),
         published.load_followup("classical_coders"),
         models,

@@ -78,7 +78,10 @@ class KVPrefix(Protocol):
         return _probe(lm).std
 
     def adopt(self, lm: FrozenLM, vectors: Float[Tensor, "row width"]) -> Float[Tensor, "trained_row trained_width"]:
-        """Return the keys and values that input vectors leave in the cache when they come first, one position each."""
+        """Return the keys and values that input vectors leave in the cache, one position each.
+
+        When they come first: also where they were found behind a start token, which here comes after them.
+        """
         cache = _read_cache(lm, vectors.unsqueeze(0).to(lm.device, lm.dtype))
         layers = LAYERS[self.layers](_probe(lm).n_layers)
         rows = [cache[kind, layer].transpose(1, 2).flatten(2) for kind in TRAINED[self.trained] for layer in layers]
