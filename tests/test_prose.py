@@ -249,8 +249,8 @@ def pairs(kind):
     return table("cosines").set_index("pair").loc[kind]
 
 
-def lines():
-    return table("paths").set_index("path").loc["straight"]
+def lines(path="straight"):
+    return table("paths").set_index("path").loc[path]
 
 
 def halfway():
@@ -345,17 +345,26 @@ STATEMENTS = [
     ),
     (
         "06",
-        "Halfway {} of the tokens are right; none of {:.0f} lines is free of errors, and {} of their length is at .99.",
+        "Halfway {} of the tokens are right; none of {:.0f} lines is free of errors, and {} of their length is at .99. "
+        "Along curves with a trained middle point {} of the length is, and {} of the pairs have no error at any place "
+        "looked at. Such a curve is {:.2f} times as long",
         lambda: [
             short(halfway()),
             lines()["n_pairs"] + 1e9 * lines()["joined"],
-            short(lines()["share_solved"]),
+            *[short(lines(path)["share_solved"]) for path in ("straight", "curved")],
+            short(lines("curved")["joined"]),
+            lines("curved")["length_ratio"],
         ],
     ),
     (
         "06",
-        "a move of {} of its length, on average, makes an error. A vector 5 % longer leaves {} of them exact",
-        lambda: [short(radius("radius, in lengths of the vector")["value"], 3), short(perturbed("scaled", 1.05))],
+        "a move of {} of its length, on average, makes an error. A vector 5 % longer leaves {} of them exact, and one "
+        "with two of its 576 coordinates at zero {}.",
+        lambda: [
+            short(radius("radius, in lengths of the vector")["value"], 3),
+            short(perturbed("scaled", 1.05)),
+            short(perturbed("dropped", 0.002)),
+        ],
     ),
     (
         "06",
@@ -386,6 +395,14 @@ STATEMENTS = [
         lambda: [
             beside("another text behind the vector, nats a token"),
             beside("that text alone, nats a token"),
+        ],
+    ),
+    (
+        "06",
+        "on the small model {:.1f} at 2 tokens and {:.1f} at 16.",
+        lambda: [
+            table("trajectory_lengths").set_index(["recipe", "length"]).loc[("as run", length), "n_components"]
+            for length in (2, 16)
         ],
     ),
     # 08
