@@ -130,11 +130,8 @@ def judge_embedding_geometry(change):
     correlation = Interval(*map(float, correlation[["value", "value_low", "value_high"]]))
     if change:
         cosines[["share_high", "share_high_low", "share_high_high"]] = 1.0
-        other = np.where(paths["path"] == "straight", 1.0, 0.0)
-        for name in ("joined", "joined_low", "joined_high"):
-            paths[name] = other
-        for name in ("length_ratio", "length_ratio_low", "length_ratio_high"):
-            paths[name] = np.where(paths["length_ratio"] > 1.2, 1.1, 2.0)
+        paths[["joined", "joined_low", "joined_high"]] = 1.0
+        paths[["length_ratio", "length_ratio_low", "length_ratio_high"]] = 1.1
         beside[["value", "value_low", "value_high"]] = float(geometry.OUTSIDE_NORM_RATIO)
         correlation = Interval(0.5, 0.5, 0.5)
     return geometry.judge(cosines, paths, beside, correlation)
@@ -171,8 +168,8 @@ def judge_kv_memory(change):
     if change:
         for end in ("", "_low", "_high"):
             means[f"nats_ratio{end}"] = 0.5
-            means[f"per_number_ratio{end}"] = 2.0 if means["per_number_ratio"].min() < 0.9 else 0.5
-            places[f"above_none{end}"] = 0.9 if places["above_none"].iloc[1] < 0.1 else 0.0
+            means[f"per_number_ratio{end}"] = 0.5
+            places[f"above_none{end}"] = 0.9
         values = Interval(1.0, 1.0, 1.0) if values.value < 0.9 else Interval(0.1, 0.1, 0.1)
     return kv_memory.judge(means, values, places)
 

@@ -376,7 +376,7 @@ def test_a_case_starts_from_the_vectors_of_another_sweep(settings, tmp_path, mon
     in_layers = {"name": "in_layers", "lengths": [3], "init_from": "tiny", "protocols": ["kv_prefix"]}
     wider = Store("in_layers", tmp_path)
     run_sweep(config.Sweep(**settings | in_layers).give(1), wider)
-    assert len(wider)
+    assert list(wider)
     assert {wider.get(key)[0]["init_from"] for key in wider} <= set(sources)
     with pytest.raises(InputError, match="no vectors of text strings-0 at length 1 or below"):
         run_sweep(config.Sweep(**settings | {"lengths": [1], "init_from": "tiny"}), Store("x", tmp_path))
