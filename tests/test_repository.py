@@ -90,7 +90,7 @@ def test_the_readmes_sweep_is_a_valid_one():
 def test_every_sweep_is_valid_and_has_a_name_of_its_own():
     paths = sorted((ROOT / "sweeps").rglob("*.yml"))
     codings = [load_sweep(path, Coding) for path in paths if path.parent.name == "coders"]
-    sweeps = [load_sweep(path) for path in paths if path.parent.name not in ("coders", "models")]
+    sweeps = [load_sweep(path) for path in paths if path.parent.name != "coders"]
     assert len({sweep.name for sweep in sweeps}) == len(sweeps)
     assert len({coding.name for coding in codings}) == len(codings) > 0
     assert {sweep.name for sweep in sweeps} >= set(load_runs()["sweep"])

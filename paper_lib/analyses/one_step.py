@@ -16,6 +16,9 @@ PRINTED = {
     "halves": "e x N/2, m x N/2",
     "e*": "e x N",
 }
+SHIPPED = "novels-5m"
+# How the models of these tables tell one place from another.
+POSITIONS = {"Llama-3.2-1B": "rotary", SHIPPED: "rotary", "gpt2-2m": "learned", "mamba-400k": "recurrence"}
 # What the paper finds between solutions of one text, and the share of pairs that would agree.
 PATHS = {
     "straight": ("Straight lines between solutions of one step fail (printed)", (0, 0.1)),
@@ -38,7 +41,10 @@ ARMS = [
 
 
 def compute_arrangements(cases: pd.DataFrame, printed: pd.DataFrame, **resampling) -> pd.DataFrame:
-    """Return the share of tokens right by arrangement and number of tokens: as printed, and of our arms, over books."""
+    """Return the share of tokens right by arrangement, model and number of tokens: as printed, and over our books.
+
+    ``positions``: how the model tells one place from another, empty where that is not known here.
+    """
     names = {there: here for here, there in PRINTED.items()}
     rows = [
         {
@@ -51,15 +57,20 @@ def compute_arrangements(cases: pd.DataFrame, printed: pd.DataFrame, **resamplin
         }
         for row in printed.itertuples()
     ]
-    for (arm, length), group in cases.groupby(["arm", "length"]):
+    for (name, arm, length), group in cases.groupby(["name", "arm", "length"]):
         values = group["n_correct_mem"] / group["n_targets"]
         mean = bootstrap_clusters(group["cluster_id"], weighted_mean(values), **resampling)
-        row = {"origin": "measured", "name": group["name"].iloc[0], "arrangement": arm, "n_tokens": length}
+        row = {"origin": "measured", "name": name, "arrangement": arm, "n_tokens": length}
         rows.append(row | mean.columns("accuracy") | {"accuracy_std": values.std(ddof=1), "n_texts": len(group)})
     order = {name: place for place, name in enumerate(PRINTED)}
     table = pd.DataFrame(rows)
-    place = table["arrangement"].map(order)
-    return table.assign(place=place).sort_values(["place", "name", "n_tokens"], ignore_index=True).drop(columns="place")
+    table.insert(2, "positions", table["name"].map(POSITIONS).fillna(""))
+    by_model = {name: place for place, name in enumerate(POSITIONS)}
+    return table.sort_values(
+        ["arrangement", "name", "n_tokens"],
+        key=lambda column: column.map({"arrangement": order, "name": by_model}.get(column.name, lambda value: value)),
+        ignore_index=True,
+    )
 
 
 def arrange_arrangements(table: pd.DataFrame) -> pd.DataFrame:
@@ -68,9 +79,10 @@ def arrange_arrangements(table: pd.DataFrame) -> pd.DataFrame:
         f"{row.accuracy:.2f}" + ("" if pd.isna(row.accuracy_std) else f" ± {row.accuracy_std:.2f}")
         for row in table.itertuples()
     ]
-    wide = table.assign(cell=cells).pivot(index=["arrangement", "name"], columns="n_tokens", values="cell")
+    index = ["arrangement", "name", "positions"]
+    wide = table.assign(cell=cells).pivot(index=index, columns="n_tokens", values="cell")
     wide.columns = [f"N = {n}" for n in wide.columns]
-    return wide.reindex(list(PRINTED), level="arrangement").reset_index().fillna("")
+    return wide.reindex(pd.MultiIndex.from_frame(table[index].drop_duplicates())).reset_index().fillna("")
 
 
 def compute_held(cases: pd.DataFrame) -> pd.DataFrame:
@@ -196,18 +208,31 @@ def _bound_ratio(above, below):
 
 
 def _judge_arrangements(arrangements):
-    at = arrangements.set_index(["origin", "arrangement", "n_tokens"])
+    at = arrangements.set_index(["name", "arrangement", "n_tokens"])
     rows = []
-    for name, n_tokens in itertools.product(PRINTED, (2, 4)):
-        here, target = at.loc[("measured", name, n_tokens)], at.loc[("published", name, n_tokens), "accuracy"]
+    for arrangement, n_tokens in itertools.product(PRINTED, (2, 4)):
+        target = at.loc[("Llama-3.2-1B", arrangement, n_tokens), "accuracy"]
         rows.append(
             claim(
-                f"{PRINTED[name]}, {n_tokens} tokens: accuracy {target:g} (printed for Llama-3.2-1B)",
-                widen_certain(
-                    Interval(*map(float, here[["accuracy", "accuracy_low", "accuracy_high"]])), int(here["n_texts"])
-                ),
+                f"{PRINTED[arrangement]}, {n_tokens} tokens: accuracy {target:g} (printed for Llama-3.2-1B)",
+                _read_accuracy(at.loc[(SHIPPED, arrangement, n_tokens)]),
                 (max(0, round(target - ALIKE, 2)), min(1, round(target + ALIKE, 2))),
                 unit="of the tokens",
             )
         )
+    for name in ("gpt2-2m", "mamba-400k"):
+        rows.append(
+            claim(
+                f"{name} ({POSITIONS[name]}): one vector alone says more than one token of four",
+                _read_accuracy(at.loc[(name, "e*", 4)]),
+                (1 / 4 + ALIKE, 1),
+                unit="of the tokens",
+            )
+        )
     return rows
+
+
+def _read_accuracy(row):
+    return widen_certain(
+        Interval(*(float(row[f"accuracy{end}"]) for end in ("", "_low", "_high"))), int(row["n_texts"])
+    )

@@ -95,7 +95,8 @@ def test_arrangements_stand_beside_the_printed_ones():
     here = table[table["origin"] == "measured"].set_index("arrangement")["accuracy"]
     assert here.to_dict() == {"e m*": 1.0, "e*": 0.75}
     shown = one_step.arrange_arrangements(table)
-    assert shown.iloc[0].tolist()[:3] == ["e m*", "Llama-3.2-1B", "1.00"]
+    assert set(zip(shown["name"], shown["positions"], strict=True)) == {("Llama-3.2-1B", "rotary"), ("small", "")}
+    assert shown.iloc[0].tolist()[:4] == ["e m*", "Llama-3.2-1B", "rotary", "1.00"]
     assert shown[shown["name"] == "Llama-3.2-1B"].set_index("arrangement").loc["e m*", "N = 256"] == "0.99 ± 0.10"
 
 
