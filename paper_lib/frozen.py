@@ -50,12 +50,10 @@ def freeze(store: Store, data: Path = DATA, *, keep: str = "longest_exact") -> t
     if keep not in KEPT:
         raise unknown_name("vectors to keep", keep, KEPT)
     kept = set((frame if keep == "all" else select_kept(frame))["key"])
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
     tensors = {r["key"]: find_storage(r["storage"]).pack(vectors) for r, vectors in cases if r["key"] in kept}
     table, vectors = data / "runs" / f"{name}.parquet", data / "vectors" / f"{name}.safetensors"
     write_bytes(vectors, save(tensors, metadata={"keep": keep} if keep == "all" else None))
-    write_bytes(table, buffer.getvalue())
+    write_bytes(table, _pack(frame))
     write_manifest(data, changed=(table, vectors))
     return table, vectors
 
@@ -89,11 +87,16 @@ def load_vectors(sweep: str, data: Path = DATA) -> dict[str, np.ndarray]:
 
 def write_findings(kind: str, name: str, frame: pd.DataFrame, data: Path = DATA) -> Path:
     """Write what was measured beside cases, such as portability, to data/<kind>/<name>.parquet, and hash it."""
-    buffer, path = io.BytesIO(), data / kind / f"{name}.parquet"
-    frame.to_parquet(buffer, index=False)
-    write_bytes(path, buffer.getvalue())
+    path = data / kind / f"{name}.parquet"
+    write_bytes(path, _pack(frame))
     write_manifest(data, changed=(path,))
     return path
+
+
+def _pack(frame):
+    buffer = io.BytesIO()  # small rather than fast: everyone who clones the repository carries it
+    frame.to_parquet(buffer, index=False, compression="zstd", compression_level=19, use_dictionary=False)
+    return buffer.getvalue()
 
 
 def load_findings(kind: str, data: Path = DATA, *, name: str = "*") -> pd.DataFrame:

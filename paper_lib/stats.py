@@ -121,6 +121,11 @@ def widen_certain(interval: Interval, n_clusters: int) -> Interval:
     return Interval(interval.value, float(exact.low), float(exact.high))
 
 
+def open_ends(ratio: Interval, *, above: bool, below: bool) -> Interval:
+    """Return a ratio's interval with an end open where what is above or below the line may be more than is known."""
+    return Interval(ratio.value, 0.0 if below else ratio.low, np.inf if above else ratio.high)
+
+
 def weighted_mean(values, where=None) -> Callable[[np.ndarray], np.ndarray]:
     """Return the bootstrap statistic that averages ``values`` (point,), or those of them that ``where`` selects."""
     where = np.ones(len(values)) if where is None else np.asarray(where, dtype=float)

@@ -167,3 +167,10 @@ def test_what_is_certain_in_every_resample_is_as_wide_as_its_clusters_allow():
     assert (none.low, none.high) == (0, pytest.approx(1 - 0.025 ** (1 / 12)))
     assert (all_of_them.low, all_of_them.high) == (pytest.approx(0.025 ** (1 / 12)), 1)
     assert stats.widen_certain(stats.Interval(0.5, 0.4, 0.6), 12) == stats.Interval(0.5, 0.4, 0.6)
+
+
+def test_an_end_of_a_ratio_is_open_where_more_may_be_above_or_below():
+    ratio = stats.Interval(2.0, 1.5, 2.5)
+    assert stats.open_ends(ratio, above=False, below=False) == ratio
+    assert stats.open_ends(ratio, above=True, below=False) == stats.Interval(2.0, 1.5, float("inf"))
+    assert stats.open_ends(ratio, above=False, below=True) == stats.Interval(2.0, 0.0, 2.5)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ..stats import Interval, bootstrap_clusters, weighted_mean, weighted_ratio
+from ..stats import Interval, bootstrap_clusters, open_ends, weighted_mean, weighted_ratio
 from ..storage import find_storage
 from ..verdicts import claim
 
@@ -18,6 +18,7 @@ ARMS = [
     "every fourth layer",
     VECTOR,
 ]
+SIDES = {"above": BOTH, "below": VECTOR}  # of the ratios
 ALIKE = (0.9, 1.11)  # a ratio within it counts as the same
 PLACES = ["alone", "in front", "behind", "none"]  # of a memory
 
@@ -114,23 +115,14 @@ def average_places(found: pd.DataFrame, **resampling) -> pd.DataFrame:
 
 
 def judge(means: pd.DataFrame, values: Interval, places: pd.DataFrame) -> list[dict]:
-    """Return the verdict rows, from ``summarise_held`` of one model, ``compare_arms`` of values, ``average_places``."""
-    both = means.set_index("arm").loc[BOTH]
+    """Return the verdict rows, from ``summarise_held``, ``compare_arms`` of values and ``average_places`` of one model.
+
+    Where texts come out at the longest length tried, more may be held than is known: one end of a ratio is open.
+    """
     beside = places.set_index(["arm", "place"]).loc[(BOTH, ["in front", "behind"]), :]
     worst = beside.loc[beside["above_none"].idxmax()]
     return [
-        claim(
-            "The input embedding is the bottleneck: keys and values of one position hold more than one input vector",
-            Interval(both["nats_ratio"], both["nats_ratio_low"], both["nats_ratio_high"]),
-            (ALIKE[1], np.inf),
-            unit="times the nats",
-        ),
-        claim(
-            "For each real number that is stored they hold less",
-            Interval(both["per_number_ratio"], both["per_number_ratio_low"], both["per_number_ratio_high"]),
-            (0, ALIKE[0]),
-            unit="times the nats for each number",
-        ),
+        *(row for name, rows in means.groupby("name") for row in _judge_model(name, rows.set_index("arm"))),
         claim(
             "Values alone hold as much as keys and values (Learned Structure in Cartridges has most of it there)",
             values,
@@ -142,5 +134,26 @@ def judge(means: pd.DataFrame, values: Interval, places: pd.DataFrame) -> list[d
             Interval(worst["above_none"], worst["above_none_low"], worst["above_none_high"]),
             (-1, 0.1),
             unit="of the tokens",
+        ),
+    ]
+
+
+def _judge_model(name, arms):
+    def bound(column):
+        ratio = Interval(*(float(arms.loc[BOTH, f"{column}{end}"]) for end in ("", "_low", "_high")))
+        return open_ends(ratio, **{side: bool(arms.loc[arm, "whole_texts"]) for side, arm in SIDES.items()})
+
+    return [
+        claim(
+            f"{name}: the input embedding is the bottleneck: a position of keys and values holds more than one vector",
+            bound("nats_ratio"),
+            (ALIKE[1], np.inf),
+            unit="times the nats",
+        ),
+        claim(
+            f"{name}: for each real number that is stored they hold less",
+            bound("per_number_ratio"),
+            (0, ALIKE[0]),
+            unit="times the nats for each number",
         ),
     ]

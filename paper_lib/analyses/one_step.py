@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from ..stats import Interval, bootstrap_clusters, weighted_mean, weighted_ratio, widen_certain
+from ..stats import Interval, bootstrap_clusters, open_ends, weighted_mean, weighted_ratio, widen_certain
 from ..verdicts import claim
 
 # As the one-step paper writes the arrangements of its Table 1, and as protocols here are called.
@@ -18,7 +18,7 @@ PRINTED = {
 }
 SHIPPED = "novels-5m"
 # How the models of these tables tell one place from another.
-POSITIONS = {"Llama-3.2-1B": "rotary", SHIPPED: "rotary", "gpt2-2m": "learned", "mamba-400k": "recurrence"}
+POSITIONS = {"Llama-3.2-1B": "rotary", SHIPPED: "rotary", "gpt2-170k": "learned", "mamba-400k": "recurrence"}
 # What the paper finds between solutions of one text, and the share of pairs that would agree.
 PATHS = {
     "straight": ("Straight lines between solutions of one step fail (printed)", (0, 0.1)),
@@ -201,10 +201,9 @@ def judge(arrangements: pd.DataFrame, held: pd.DataFrame, paths: pd.DataFrame) -
 
 
 def _bound_ratio(above, below):
-    # Where texts come out at the longest length tried, more may be held than is known: one end of the ratio is open.
-    low = 0.0 if below["at_longest"] else float(above["ratio_low"])
-    high = np.inf if above["at_longest"] else float(above["ratio_high"])
-    return Interval(float(above["ratio"]), low, high)
+    # Texts that come out at the longest length tried may hold more.
+    ratio = Interval(*map(float, above[["ratio", "ratio_low", "ratio_high"]]))
+    return open_ends(ratio, above=bool(above["at_longest"]), below=bool(below["at_longest"]))
 
 
 def _judge_arrangements(arrangements):
@@ -220,7 +219,7 @@ def _judge_arrangements(arrangements):
                 unit="of the tokens",
             )
         )
-    for name in ("gpt2-2m", "mamba-400k"):
+    for name in ("gpt2-170k", "mamba-400k"):
         rows.append(
             claim(
                 f"{name} ({POSITIONS[name]}): one vector alone says more than one token of four",

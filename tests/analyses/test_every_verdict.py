@@ -152,7 +152,7 @@ def judge_one_step(change):
         for name in ("accuracy", "accuracy_low", "accuracy_high"):
             here = arrangements["origin"] == "measured"
             arrangements.loc[here, name] = away.where(near, targets)[here]
-            arrangements.loc[arrangements["name"].isin(["gpt2-2m", "mamba-400k"]), name] = 0.25
+            arrangements.loc[arrangements["name"].isin(["gpt2-170k", "mamba-400k"]), name] = 0.25
         held["at_longest"] = 0
         for name in ("ratio", "ratio_low", "ratio_high"):
             held[name] = 0.5
@@ -167,6 +167,7 @@ def judge_kv_memory(change):
     held = kv_memory.compute_held(measured.load_arms("kv_novels-5m"))
     values = kv_memory.compare_arms(held, kv_memory.VALUES, kv_memory.BOTH, n_resamples=1000, seed=0)
     if change:
+        means["whole_texts"] = 0
         for end in ("", "_low", "_high"):
             means[f"nats_ratio{end}"] = 0.5
             means[f"per_number_ratio{end}"] = 0.5

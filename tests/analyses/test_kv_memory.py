@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from paper_lib.analyses import kv_memory
+from paper_lib.stats import Interval
 
 NONE = {"n_resamples": 0, "seed": 0}
 
@@ -66,3 +67,17 @@ def test_a_memory_in_company_is_measured_against_none():
     places = kv_memory.average_places(found, **NONE).set_index("place")
     assert places.loc["in front", ["accuracy", "above_none"]].tolist() == pytest.approx([0.5, 0.3])
     assert places.loc["none", "above_none"] == 0
+
+
+def test_what_comes_out_at_the_longest_length_leaves_the_verdict_open(held):
+    rows = kv_memory.summarise_held(held, **NONE)
+    for end in ("low", "high"):
+        rows[[f"nats_ratio_{end}", f"per_number_ratio_{end}"]] = rows[["nats_ratio", "per_number_ratio"]]
+    values, places = Interval(0.5, 0.4, 0.6), pd.DataFrame({"arm": kv_memory.BOTH, "place": kv_memory.PLACES})
+    places[["above_none", "above_none_low", "above_none_high"]] = 0.0
+    first, second = kv_memory.judge(rows, values, places)[:2]
+    assert (first["low"], first["high"], first["verdict"]) == (3, float("inf"), "supported")
+    assert (second["high"], second["verdict"]) == (float("inf"), "undecided")
+    rows["whole_texts"] = [0, 1] if rows["arm"].iloc[1] == kv_memory.VECTOR else [1, 0]
+    first, second = kv_memory.judge(rows, values, places)[:2]
+    assert (first["low"], first["verdict"], second["verdict"]) == (0, "undecided", "supported")
