@@ -606,6 +606,26 @@ STATEMENTS = [
             *in_layers("keys and values")[["nats_ratio", "per_number_ratio"]],
         ],
     ),
+    (
+        "12",
+        "{:.0f} of {:.0f} texts come out at {:.0f} tokens, the longest tried, and {:.0f} of {:.0f} from an input "
+        "vector at {:.0f}: {:.1f} tokens against {:.1f}, {:.1f} times the nats with {:.0f} times the numbers.",
+        lambda: [
+            *in_layers("keys and values", SMOL)[["whole_texts", "n_texts", "at_most"]],
+            *in_layers("input vector", SMOL)[["whole_texts", "n_texts", "at_most"]],
+            *(in_layers(arm, SMOL)["tokens"] for arm in ("keys and values", "input vector")),
+            in_layers("keys and values", SMOL)["nats_ratio"],
+            in_layers("keys and values", SMOL)["real_numbers"] / in_layers("input vector", SMOL)["real_numbers"],
+        ],
+    ),
+    (
+        "12",
+        "every fourth layer hold {:.1f} tokens, with {:.0f} of {:.0f} texts whole at {:.0f}; values alone {:.1f}, less",
+        lambda: [
+            *in_layers("every fourth layer", SMOL)[["tokens", "whole_texts", "n_texts", "at_most"]],
+            in_layers("values", SMOL)["tokens"],
+        ],
+    ),
     ("12", "prints {:.0f} to {:.0f} times the tokens", lambda: table("kv_printed")["ratio"].agg(["min", "max"])),
     (
         "12",
