@@ -98,6 +98,15 @@ def test_a_cluster_stores_what_one_process_stores(cluster, sweep, local, tmp_pat
     assert run_sweep(sweep, store, run=run_on_ray) == 0
 
 
+def test_memories_that_are_no_input_vectors_are_stored_the_same(cluster, sweep, tmp_path):
+    others = sweep.model_copy(
+        update={"name": "others", "arms": {}, "protocols": ("one_step", "kv_prefix"), "lengths": (3,), "n_mem": (1,)}
+    )
+    there, here = Store("ray", tmp_path), Store("local", tmp_path)
+    assert run_sweep(others, there, run=run_on_ray) == run_sweep(others, here) == 8
+    assert_same(there, here)
+
+
 def test_what_a_killed_worker_had_not_sent_is_run_by_another(cluster, sweep, local, tmp_path):
     store, killed = Store("ray", tmp_path), []
     n = run_sweep(
