@@ -620,7 +620,7 @@ STATEMENTS = [
     ),
     (
         "12",
-        "every fourth layer hold {:.1f} tokens, with {:.0f} of {:.0f} texts whole at {:.0f}; values alone {:.1f}, less",
+        "every fourth layer hold {:.1f} tokens, with {:.0f} of {:.0f} texts whole at {:.0f}; values alone {:.1f},",
         lambda: [
             *in_layers("every fourth layer", SMOL)[["tokens", "whole_texts", "n_texts", "at_most"]],
             in_layers("values", SMOL)["tokens"],

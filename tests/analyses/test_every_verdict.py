@@ -152,7 +152,8 @@ def judge_one_step(change):
         for name in ("accuracy", "accuracy_low", "accuracy_high"):
             here = arrangements["origin"] == "measured"
             arrangements.loc[here, name] = away.where(near, targets)[here]
-            arrangements.loc[arrangements["name"].isin(["gpt2-170k", "mamba-400k"]), name] = 0.25
+            arrangements.loc[arrangements["name"] == "gpt2-170k", name] = 1.0
+            arrangements.loc[arrangements["name"] == "mamba-400k", name] = 0.25
         held["at_longest"] = 0
         for name in ("ratio", "ratio_low", "ratio_high"):
             held[name] = 0.5
