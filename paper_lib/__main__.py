@@ -2,6 +2,7 @@
 
 import sys
 import time
+import warnings
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -32,11 +33,10 @@ def execute(
 
     started = time.monotonic()
     executed = execute_notebook(notebook, parse_parameters(notebook, parameter or []))
-    seconds = time.monotonic() - started
     if stamp:
         write_stamp(stamp, executed.products)
-    where = f", see {relative_to_root(executed.notebook)}" if parameter else ""
-    print(f"{relative_to_root(notebook)}: {len(executed.products)} files in {seconds:.0f} s{where}")
+    done = f"{len(executed.products)} files in {time.monotonic() - started:.0f} s"
+    print(f"{relative_to_root(notebook)}: {done}" + f", see {relative_to_root(executed.notebook)}" * bool(parameter))
 
 
 @app.command()
@@ -94,8 +94,7 @@ def run(
             on_step=progress.step,
             on_case=progress.finish,
         )
-    n, n_exact = progress.n_cases, progress.n_exact
-    print(f"{settings.name}: {n} cases run, {n_exact} exact; keep them with: freeze {settings.name}")
+    print(f"{settings.name}: {progress.n_cases} cases run, {progress.n_exact} exact; keep them: freeze {settings.name}")
 
 
 @app.command()
@@ -289,7 +288,8 @@ def _find_device(device):
 
 
 def main() -> None:
-    """Run the command line; bad input ends in one line on stderr and exit status 1."""
+    """Run the command line; bad input ends in one line on stderr and exit status 1, a warning is one line too."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         app()
     except InputError as error:

@@ -62,17 +62,21 @@ def horizon(arm):
     return table("horizons").set_index("arm").loc[arm]
 
 
-CONDITIONS = list(table("portability")["condition"].unique())
+def survivors():
+    """Return the rows of all margins of the portability table, by condition; a row for each processor."""
+    return table("portability").query("margin_from == 0 and margin_to == inf").set_index("condition")
 
 
-def survive(condition):
-    rows = table("portability").query("margin_from == 0 and margin_to == inf").set_index("condition")
-    return rows.loc[condition, "survive"]
+def count_in_full_precision(processor):
+    rows = survivors().query("processor == @processor")
+    rows = rows[rows.index.str.startswith(("fp32", "fp64"))]
+    assert len(rows) == 5
+    return (rows["survive"] * rows["n_vectors"]).min()
 
 
-def count_surviving(condition):
-    rows = table("portability").query("margin_from == 0 and margin_to == inf").set_index("condition")
-    return rows.loc[condition, "survive"] * rows.loc[condition, "n_vectors"]
+def held_exactly(name, protocol, unit):
+    row = table("held").query("name == @name and protocol == @protocol and unit == @unit").iloc[0]
+    return f"{short(row['ratio'])} [{short(row['ratio_low'])}, {short(row['ratio_high'])}]"
 
 
 def on_lm(protocol, source="pg19_test_clean"):
@@ -451,7 +455,7 @@ STATEMENTS = [
     ),
     (
         "08",
-        "It holds {:.1f} tokens, at least, since {:.0f} of {:.0f} texts come out at 96, the longest tried; e and m in "
+        "It holds {:.1f} tokens, at least, since {:.0f} of {:.0f} texts comes out at 128, the longest tried; e and m in "
         "one pass hold {:.1f}, and {} text of 96. That is at most {} [{}, {}] times the nats",
         lambda: [
             *one_step("autoregressive, 1 vector, fast", SMOL)[["tokens", "at_longest", "n_texts"]],
@@ -703,13 +707,13 @@ STATEMENTS = [
     ),
     (
         "07",
-        "all {:.0f} vectors decode in fp32 and fp64",
-        lambda: min(count_surviving(condition) for condition in CONDITIONS if condition[:4] in ("fp32", "fp64")),
+        "all {:.0f} vectors decode in fp32 and fp64. So do all {:.0f} on a processor with narrower vector instructions",
+        lambda: [count_in_full_precision(f"x86_64, {name}") for name in ("AVX512", "AVX2")],
     ),
     (
         "07",
         "With weights in bf16, 8 at a time, {} of them do.",
-        lambda: short(survive("bf16 weights, cache, 8 at a time")),
+        lambda: short(survivors().loc["bf16 weights, cache, 8 at a time", "survive"]),
     ),
     (
         "07",
@@ -981,6 +985,18 @@ STATEMENTS = [
         "and {} % in bits",
         lambda: short(100 * used("pg19_test_clean", "measured")["utilisation_in_bits"][NOVELS], 1),
     ),
+    (
+        "02",
+        "has the lower entropy of two in {} [{}, {}] of the pairs",
+        lambda: map(short, table("knee").set_index("length").loc[0, ["auc", "auc_low", "auc_high"]]),
+    ),
+    (
+        "02",
+        "from {:.0f} to {:.0f} tokens, where no text fits, it rises by {:.0f} % [{:.0f}, {:.0f}]",
+        lambda: table("plateau_measured").loc[
+            0, ["first_length", "last_length", "change_percent", "change_percent_low", "change_percent_high"]
+        ],
+    ),
     # 05
     (
         "05",
@@ -1010,6 +1026,17 @@ STATEMENTS = [
         "within a tenth for {} of {} models; for the other {}",
         lambda: [count(*FANFICS)[0], count(*FANFICS)[3], count(*FANFICS)[2]],
     ),
+    (
+        "05",
+        "holds {} times as many tokens of random words as of novels and {} times as many nats",
+        lambda: [held_exactly("smollm2-135m", "anchored", unit) for unit in ("tokens", "nats")],
+    ),
+    (
+        "05",
+        "about as many tokens of either ({} under `strict`) and leans to more nats of words ({})",
+        lambda: [held_exactly("novels-5m", "strict", unit) for unit in ("tokens", "nats")],
+    ),
+    ("05", "{:.0f} texts of each cannot tell", lambda: table("held").set_index("name").loc[SMOL, "n_words"].unique()),
     ("05", "leave {:.0f} to {:.0f} % of its cross-entropy", lambda: 100 * context_left()[0].agg(["min", "max"])),
     ("05", "the vector leaves {:.0f} to {:.0f} %", lambda: 100 * context_left()[1].agg(["min", "max"])),
     ("05", "moves it by up to {:.0f} %", lambda: 100 * convention_shift()),

@@ -196,19 +196,20 @@ def _is_wrong(case, token):
 
 
 def compute_portability(decoded: pd.DataFrame, cases: pd.DataFrame, **resampling) -> pd.DataFrame:
-    """Return the share of exact vectors that decode under each condition, all together and by margin (MARGIN_EDGES).
+    """Return the share of exact vectors that decode on each processor under each condition, by margin (MARGIN_EDGES).
 
-    ``decoded`` says which survived (``frozen.load_findings("portability")``), ``cases`` has margins. Intervals over
-    books.
+    ``decoded`` says which survived (``frozen.load_findings("portability")``), ``cases`` has margins; the first row of a
+    condition has them all. Intervals over books.
     """
     facts = cases.set_index("key")[["min_logit_margin", "cluster_id"]]
     decoded = decoded.join(facts, on="key", how="inner")
     bins = [(0.0, np.inf), *zip(MARGIN_EDGES, MARGIN_EDGES[1:], strict=False)]
     rows = []
-    for condition, group in decoded.groupby("condition", sort=False):
+    for (processor, condition), group in decoded.groupby(["processor", "condition"], sort=False):
         for low, high in bins:
             here = group[group["min_logit_margin"].between(low, high, inclusive="left")]
-            row = {"condition": condition, "margin_from": low, "margin_to": high, "n_vectors": len(here)}
+            row = {"processor": processor, "condition": condition, "margin_from": low, "margin_to": high}
+            row["n_vectors"] = len(here)
             if len(here):
                 share = weighted_mean(here["survives"].astype(float))
                 row |= bootstrap_clusters(here["cluster_id"], share, **resampling).columns("survive")

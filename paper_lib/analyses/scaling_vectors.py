@@ -162,3 +162,11 @@ def judge(exponents: pd.DataFrame) -> list[dict]:
         )
         for row in most.itertuples()
     ]
+
+
+def judge_exact(exact: pd.DataFrame) -> list[dict]:
+    """Return the verdict on exact capacity of the most vectors, from ``compute_measured`` at equal multiples."""
+    most = exact.loc[exact["n_mem"].idxmax()]
+    exponent = Interval(*most[["exponent_matched", "exponent_matched_low", "exponent_matched_high"]])
+    statement = f"{most['n_mem']} vectors hold in proportion to their number, exactly, {most['name']}"
+    return [claim(statement, exponent, PROPORTIONAL, unit="exponent")]

@@ -20,6 +20,7 @@ from ..models import locate, weight_bits
 from ..paths import ROOT
 from .gguf import find_gguf, load_gguf, round_weights, split_name
 from .lm import FrozenLM, prepare_lm
+from .precision import warn_if_slow
 
 CUDA_KERNELS = ("mamba_ssm", "causal_conv1d")
 FINGERPRINTED = ("*.safetensors", "config.json", "tokenizer.json")
@@ -59,11 +60,13 @@ def load_lm(
     repository. ``dtype``, of the weights, is float32, bfloat16, float16 or float64; ``autocast``, of the matrix
     products, is bfloat16, float16 or None for no other than that of the weights. ``device_map`` "auto" spreads the
     layers over the devices that are there, ``checkpointing`` computes each layer again in the backward pass: for models
-    too large otherwise. Weights come from safetensors or GGUF only, FP8 ones are converted to ``dtype``, and no remote
-    code is ever run. Raises InputError for a model that is missing, incomplete, otherwise quantised, not a
-    causal LM or in need of its own code, for an adapter, and for a device that is not there.
+    too large otherwise. Warns where a lower precision is slower than float32 on this processor. Weights come from
+    safetensors or GGUF only, FP8 ones are converted to ``dtype``, and no remote code is ever run. Raises InputError for
+    a model that is missing, incomplete, otherwise quantised, not a causal LM or in need of its own code, for an
+    adapter, and for a device that is not there.
     """
     _check_device(device)
+    warn_if_slow(autocast or dtype, device)
     bits = weight_bits(name)
     name, gguf = split_name(locate(name), gguf)
     folder = ROOT / Path(name).expanduser()  # models of this repository are named from its root, wherever one stands

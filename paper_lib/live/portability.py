@@ -1,12 +1,13 @@
 """Do vectors that were exact here decode elsewhere? Frozen vectors, decoded again under other precisions and shapes.
 
-What changes between machines is how sums are rounded. Here that is changed on one machine: by the precision of weights
-and products, by how many texts are decoded at a time, with the cache or by whole forward passes, by the number of
-threads.
+What changes between machines is how sums are rounded. On one machine that is changed by the precision of weights and
+products, by how many texts are decoded at a time, with the cache or by whole forward passes, by the number of threads;
+what was measured on other processors is kept beside it.
 """
 
 import contextlib
 import os
+import platform
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..errors import InputError
-from ..frozen import load_runs, load_vectors, write_findings
+from ..frozen import load_findings, load_runs, load_vectors, write_findings
 from ..paths import DATA
 from .load import load_lm, load_same
 from .proofs import decode_together, is_its_text
@@ -51,8 +52,8 @@ CONDITIONS = {
 def measure_portability(sweep: str, data: Path = DATA) -> list[Path]:
     """Decode the frozen exact vectors of a sweep under each of CONDITIONS; write data/portability/<sweep>.parquet.
 
-    Columns: ``sweep``, ``key``, ``condition``, ``survives`` (the text comes back whole), ``device``. InputError for a
-    sweep that has no exact vectors.
+    Columns: ``sweep``, ``key``, ``condition``, ``survives`` (the text comes back whole) and ``processor``, named by its
+    instructions ("x86_64, AVX2"). Rows of other processors stay. InputError for a sweep that has no exact vectors.
     """
     cases = load_runs(data).query("sweep == @sweep and exact").set_index("key", drop=False)
     vectors = {key: v for key, v in load_vectors(sweep, data).items() if key in cases.index}
@@ -69,7 +70,16 @@ def measure_portability(sweep: str, data: Path = DATA) -> list[Path]:
         with _threads(os.cpu_count() if condition.all_threads else 1):
             for group in groups.values():
                 rows += _decode(lm, condition, name, group, vectors)
-    return [write_findings("portability", sweep, pd.DataFrame(rows).assign(sweep=sweep), data)]
+    here, before = name_processor(), load_findings("portability", data, name=sweep)
+    found = pd.DataFrame(rows).assign(sweep=sweep, processor=here)
+    if len(before):
+        found = pd.concat([before[before["processor"] != here], found], ignore_index=True)
+    return [write_findings("portability", sweep, found, data)]
+
+
+def name_processor() -> str:
+    """Return the architecture of this processor and the widest vector instructions that torch uses on it."""
+    return f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _load_under(condition, record):

@@ -14,7 +14,9 @@ from paper_lib.analyses import (
     entropy_cutoff,
     exactness,
     geometry,
+    held,
     horizons,
+    knee,
     kv_memory,
     landscape,
     one_step,
@@ -53,7 +55,13 @@ def judge_entropy_cutoff(change):
         plateau["verdict"], fits["b_nats_label"] = SUPPORTED, fits["b_nats_label"] + 1
         brier[["brier", "brier_low", "brier_high"]] -= 0.9
     own = Interval(own.value + shift, own.low + shift, own.high + shift)
-    return entropy_cutoff.judge(on_books, plateau, fits, brier, (length, own))
+    lengths, constant = table("knee"), table("plateau_measured")
+    if change:
+        lengths[["auc", "auc_low", "auc_high"]] = 0.5
+        other = 0.0 if constant["change_percent"].iloc[0] > entropy_cutoff.FLAT[1] else 50.0
+        constant[["change_percent", "change_percent_low", "change_percent_high"]] = other
+    rows = entropy_cutoff.judge(on_books, plateau, fits, brier, (length, own))
+    return rows + knee.judge(lengths, constant)
 
 
 def judge_scaling_vectors(change):
@@ -63,7 +71,12 @@ def judge_scaling_vectors(change):
         exponents["exponent_matched"] = exponents["exponent_matched_low"] = (0.5 * supported).where(supported, 1.0)
         exponents["exponent_matched_high"] = exponents["exponent_matched"]
         exponents.loc[exponents["origin"] == "measured", "at_least"] = False
-    return scaling_vectors.judge(exponents)
+    exact = table("scaling_exact")
+    if change:
+        exact[["exponent_matched", "exponent_matched_low", "exponent_matched_high"]] = (
+            0.5 if exact["exponent_matched"].iloc[-1] > 0.9 else 1.0
+        )
+    return scaling_vectors.judge(exponents) + scaling_vectors.judge_exact(exact)
 
 
 def judge_capacity_utilisation(change):
@@ -89,7 +102,11 @@ def judge_text_sources(change):
         fanfics["verdict"] = CONTRADICTED
         here[["ratio_matched", "ratio_matched_low", "ratio_matched_high"]] = 1.0
         precisions[["ratio", "ratio_low", "ratio_high"]] = 1.3
-    return text_sources.judge(in_paper, here, precisions, fanfics)
+    exact = table("held")
+    if change:
+        other = np.where(exact["ratio"] < 0.9, 1.0, 2.0)
+        exact = exact.assign(ratio=other, ratio_low=other, ratio_high=other)
+    return text_sources.judge(in_paper, here, precisions, fanfics) + held.judge(exact)
 
 
 def judge_landscape(change):

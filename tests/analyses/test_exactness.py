@@ -85,9 +85,11 @@ def test_first_errors_count_tokens_of_the_text_also_where_the_first_is_given():
 def test_survival_is_counted_by_margin():
     cases = pd.DataFrame({"key": list("abcd"), "min_logit_margin": [0.01, 0.02, 0.05, 0.5], "cluster_id": list("wxyz")})
     decoded = pd.DataFrame({"key": list("abcd"), "condition": "bf16", "survives": [False, True, True, True]})
+    decoded = pd.concat([decoded.assign(processor="old"), decoded.assign(processor="new", survives=True)])
     table = exactness.compute_portability(decoded, cases, **NONE)
-    assert table["n_vectors"].tolist() == [4, 2, 1, 1]
-    assert table["survive"].tolist() == [0.75, 0.5, 1, 1]
+    assert table["processor"].tolist() == ["old"] * 4 + ["new"] * 4
+    assert table["n_vectors"].tolist() == [4, 2, 1, 1] * 2
+    assert table["survive"].tolist() == [0.75, 0.5, 1, 1, 1, 1, 1, 1]
 
 
 def test_what_is_held_exactly_counts_nothing_for_a_text_that_never_is():

@@ -33,6 +33,17 @@ def test_what_is_exact_survives_in_fp32_and_not_all_of_it_in_bf16(data, monkeypa
     assert shares["size"].nunique() == 1
 
 
+def test_another_processor_is_kept_beside_this_one_and_the_same_one_is_replaced(data, monkeypatch):
+    name = "fp32, cache, 8 at a time"
+    monkeypatch.setattr(portability, "CONDITIONS", {name: CONDITIONS[name]})
+    for processor in ("old", "new", "old"):
+        monkeypatch.setattr(portability, "name_processor", lambda processor=processor: processor)
+        measure_portability(SWEEP, data)
+    found = load_findings("portability", data)
+    assert found["processor"].drop_duplicates().tolist() == ["new", "old"]
+    assert not found.duplicated(["processor", "condition", "key"]).any()
+
+
 def test_a_sweep_without_exact_vectors_is_refused_in_one_line(data):
     with pytest.raises(InputError, match="no-such-sweep"):
         measure_portability("no-such-sweep", data)
