@@ -35,8 +35,8 @@ def execute(
     executed = execute_notebook(notebook, parse_parameters(notebook, parameter or []))
     if stamp:
         write_stamp(stamp, executed.products)
-    done = f"{len(executed.products)} files in {time.monotonic() - started:.0f} s"
-    print(f"{relative_to_root(notebook)}: {done}" + f", see {relative_to_root(executed.notebook)}" * bool(parameter))
+    where = f", see {relative_to_root(executed.notebook)}" if parameter else ""
+    print(f"{relative_to_root(notebook)}: {len(executed.products)} files in {time.monotonic() - started:.0f} s{where}")
 
 
 @app.command()

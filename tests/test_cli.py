@@ -117,7 +117,7 @@ def test_unknown_command_does_not_succeed():
 def test_a_variant_reports_where_it_went(tmp_path):
     result = run("execute", N, "-p", f"OUT_DIR={tmp_path}")
     assert result.returncode == 0, result.stderr
-    assert "10 files" in result.stdout
+    assert "13 files" in result.stdout
     assert (tmp_path / "fig_scaling_vectors.png").is_file()
 
 

@@ -74,6 +74,11 @@ def count_in_full_precision(processor):
     return (rows["survive"] * rows["n_vectors"]).min()
 
 
+def gemma_orders():
+    rates = table("exchange_rates").set_index("factor")
+    return rates.loc["Gemma, vector: at position 0, to after the start token"]
+
+
 def held_exactly(name, protocol, unit):
     row = table("held").query("name == @name and protocol == @protocol and unit == @unit").iloc[0]
     return f"{short(row['ratio'])} [{short(row['ratio_low'])}, {short(row['ratio_high'])}]"
@@ -455,8 +460,8 @@ STATEMENTS = [
     ),
     (
         "08",
-        "It holds {:.1f} tokens, at least, since {:.0f} of {:.0f} texts comes out at 128, the longest tried; e and m in "
-        "one pass hold {:.1f}, and {} text of 96. That is at most {} [{}, {}] times the nats",
+        "It holds {:.1f} tokens, at least, since {:.0f} of {:.0f} texts comes out at 128, the longest tried; e and m "
+        "in one pass hold {:.1f}, and {} text of 96. That is at most {} [{}, {}] times the nats",
         lambda: [
             *one_step("autoregressive, 1 vector, fast", SMOL)[["tokens", "at_longest", "n_texts"]],
             one_step("one step, e and m", SMOL)["tokens"],
@@ -984,6 +989,44 @@ STATEMENTS = [
         "04",
         "and {} % in bits",
         lambda: short(100 * used("pg19_test_clean", "measured")["utilisation_in_bits"][NOVELS], 1),
+    ),
+    (
+        "03",
+        "returns {:.1f} tokens exactly, two {:.1f} and four {:.1f}: exponents of {:.2f} [{}, {:.2f}] and "
+        "{:.2f} [{:.2f}, {:.2f}]",
+        lambda: [
+            table("scaling_exact")["gain_one"][0],
+            *table("scaling_exact")["gain"],
+            *(
+                short(value) if value < 0.99 else value
+                for value in table("scaling_exact")[
+                    ["exponent_matched", "exponent_matched_low", "exponent_matched_high"]
+                ]
+                .to_numpy()
+                .ravel()
+            ),
+        ],
+    ),
+    (
+        "01",
+        "returns at least {:.0f} tokens, {:.0f} bytes from a vector of {:,.0f}",
+        lambda: held("anchored", name="gemma-3-270m")[["exact_tokens_mean", "exact_bytes_mean", "vector_bytes"]],
+    ),
+    (
+        "README.md",
+        "One vector of Gemma-3-270M returns at least {:.0f} tokens",
+        lambda: held("anchored", name="gemma-3-270m")["exact_tokens_mean"],
+    ),
+    (
+        "07",
+        "{:.0f} of {:.0f} come out whole with the start token in front and {:.0f} at position 0",
+        lambda: gemma_orders()[["n_whole_after", "n_texts", "n_whole_before"]],
+    ),
+    ("README.md", "entropy predicts (AUC {})", lambda: short(table("knee").set_index("length").loc[0, "auc"])),
+    (
+        "README.md",
+        "one vector of SmolLM2-135M holds {} times as many tokens of them, exactly, and {} times as many nats",
+        lambda: [held_exactly("smollm2-135m", "anchored", unit).split()[0] for unit in ("tokens", "nats")],
     ),
     (
         "02",

@@ -33,6 +33,11 @@ ARMS = [
     ("precision: bf16 products, to fp32", *[("fast, start token first", 200)] * 2, "_fp32"),
     ("precision: bf16 products, to bf16 weights too", *[("fast, start token first", 200)] * 2, "_bf16"),
 ]
+# The same of the texts of 16 targets of the sweep `recipe_gemma-3-270m`, and of those that were run in fp32 too.
+ARMS_OF_GEMMA = [
+    ("Gemma, vector: at position 0, to after the start token", ("fast, vector first", 150), ("fast", 150), ""),
+    ("Gemma, precision: bf16 products, to fp32", *[("fast", 150)] * 2, "_fp32"),
+]
 # Margins of a vector's narrowest token, in logits: what it lies in decides whether it survives another rounding.
 MARGIN_EDGES = (0.0, 0.03, 0.1, np.inf)
 CHEAP, MORE = 0.05, 1.25  # share of the tokens that counts as nothing, ratio that counts as more
@@ -78,31 +83,30 @@ def compute_exchange_rates(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
     return rates.assign(tokens_are="longest length held, recipe fast")
 
 
-def compare_arms(arms: dict[str, pd.DataFrame], **resampling) -> pd.DataFrame:
-    """Return what each change of ARMS brings, in the columns of ``compute_exchange_rates``.
+def compare_arms(arms: dict[str, pd.DataFrame], changes: list[tuple] = ARMS, **resampling) -> pd.DataFrame:
+    """Return what each of ``changes`` brings, in the columns of ``compute_exchange_rates``.
 
-    ``arms`` has the cases of the sweeps that compare them, by the suffix of their name. ``tokens_ratio`` is that of
-    tokens that the vector made right, beyond those that the model has right alone; ``gain_ratio`` that of nats.
-    ``n_whole_before`` and ``n_whole_after`` count texts with every token right in the end (teacher forced): a search
-    stops there, so where there are any, that side could hold more.
+    ``arms`` has the cases of the sweeps that compare them, all of one number of targets, by the suffix of their name;
+    texts that both sides have are compared. ``tokens_ratio`` is that of tokens that the vector made right, beyond those
+    that the model has right alone; ``gain_ratio`` that of nats. ``n_whole_before`` and ``n_whole_after`` count texts
+    with every token right in the end (teacher forced): a search stops there, so where there are any, that side could
+    hold more.
     """
-    rows = []
-    for factor, before, after, suffix in ARMS:
+    rows, n_targets = [], int(arms[""]["n_targets"].iloc[0])
+    for factor, before, after, suffix in changes:
         sides = [_gain_of_arm(arms[""], *before), _gain_of_arm(arms[suffix], *after)]
+        common = sides[0].index.intersection(sides[1].index)
+        sides = [side.loc[common] for side in sides]
         row = {"factor": factor, "from": _name_arm(*before, ""), "to": _name_arm(*after, suffix)}
         row |= _compare(*sides, "tokens", **resampling).columns("tokens_ratio")
         row |= _compare(*sides, "nats", **resampling).columns("gain_ratio")
-        whole = [_count_whole(arms[""], before[0]), _count_whole(arms[suffix], after[0])]
-        rows.append(row | {"n_texts": len(sides[0]), "n_whole_before": whole[0], "n_whole_after": whole[1]})
-    return pd.DataFrame(rows).assign(origin="measured", tokens_are="made right, of 64")
+        whole = [int(side["whole"].sum()) for side in sides]
+        rows.append(row | {"n_texts": len(common), "n_whole_before": whole[0], "n_whole_after": whole[1]})
+    return pd.DataFrame(rows).assign(origin="measured", tokens_are=f"made right, of {n_targets}")
 
 
 def _name_arm(arm, n_evaluations, suffix):
     return f"{arm}{suffix.replace('_', ', ')}, {n_evaluations} evaluations"
-
-
-def _count_whole(cases, arm):
-    return int(cases.loc[cases["arm"] == arm, "tf_exact"].astype(bool).sum())
 
 
 def _gain_of_arm(cases, arm, n_evaluations):
@@ -112,8 +116,9 @@ def _gain_of_arm(cases, arm, n_evaluations):
     gains = cases.assign(
         tokens=[n_correct for n_correct, _ in best] - cases["n_correct_lm"],
         nats=cases["ce_lm_nats"] - [nats for _, nats in best],
+        whole=cases["tf_exact"].astype(bool),
     )
-    return gains.set_index("text_id")[["tokens", "nats", "cluster_id"]]
+    return gains.set_index("text_id")[["tokens", "nats", "whole", "cluster_id"]]
 
 
 def _read_curve(case, n_evaluations):

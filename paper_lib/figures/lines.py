@@ -28,7 +28,8 @@ def plot_scaling(data: pd.DataFrame, *, x: str, y: str, low=None, high=None, hue
         alone = data.loc[data["family"] == group["family"].iloc[0], hue].nunique() == 1
         style = family_style(family) if alone and family != "other" else next(others)
         colour, first = style["color"], group.iloc[0]
-        ax.plot(group[x], first[y] * group[x] / first[x], color=colour, linewidth=0.8, linestyle=(0, (3, 2)))
+        ends = group[x].iloc[[0, -1]]  # straight on log axes
+        ax.plot(ends, first[y] * ends / first[x], color=colour, linewidth=0.8, linestyle=(0, (3, 2)))
         if low:
             ax.fill_between(group[x], group[low], group[high], color=colour, alpha=0.18, linewidth=0)
         ax.plot(

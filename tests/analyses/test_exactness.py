@@ -44,8 +44,8 @@ def arm_case(arm, text, n_steps, *curve):
     """One text of 64 targets of which the model has 4 right alone; ``curve``: (evaluations, right, nats left)."""
     at, right, nats = (list(column) for column in zip(*curve, strict=True))
     return {
-        "arm": arm, "text_id": text, "cluster_id": f"book {text}", "n_steps": n_steps, "n_correct_lm": 4,
-        "ce_lm_nats": 100.0, "n_correct_mem": right[-1], "ce_mem_min_nats": nats[-1],
+        "arm": arm, "text_id": text, "cluster_id": f"book {text}", "n_steps": n_steps, "n_targets": 64,
+        "n_correct_lm": 4, "ce_lm_nats": 100.0, "n_correct_mem": right[-1], "ce_mem_min_nats": nats[-1],
         "tf_exact": right[-1] == 64,
         "curve_evaluations_each": at, "curve_n_correct_each": right, "curve_ce_nats_each": nats,
     }  # fmt: skip
@@ -66,6 +66,16 @@ def test_arms_compare_what_was_gained_by_then():
     assert table.loc["optimiser: published, to fast", ["tokens_ratio", "gain_ratio"]].tolist() == [6, 5]
     assert table.loc["optimiser: published, to fast", ["n_whole_before", "n_whole_after"]].tolist() == [0, 2]
     assert (table["n_texts"] == 2).all()
+
+
+def test_texts_that_only_one_side_has_do_not_count():
+    before = pd.DataFrame([arm_case("fast", text, 150, (25, 14, 80.0)) for text in "abc"]).assign(n_targets=16)
+    after = pd.DataFrame([arm_case("fast", text, 150, (25, 24, 60.0)) for text in "bcd"]).assign(tf_exact=True)
+    [row] = exactness.compare_arms(
+        {"": before, "_fp32": after}, [("precision", ("fast", 150), ("fast", 150), "_fp32")], **NONE
+    ).to_dict("records")
+    assert (row["n_texts"], row["n_whole_before"], row["n_whole_after"]) == (2, 0, 2)
+    assert (row["tokens_ratio"], row["gain_ratio"], row["tokens_are"]) == (2, 2, "made right, of 16")
 
 
 def test_first_errors_count_tokens_of_the_text_also_where_the_first_is_given():
