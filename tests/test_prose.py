@@ -1019,6 +1019,11 @@ STATEMENTS = [
     ),
     (
         "07",
+        "one vector of it holds at least {:.1f} tokens, {:.0f} bits of text",
+        lambda: table("exact_gains").set_index("name").loc["gemma-3-270m", ["tokens", "text_bits"]],
+    ),
+    (
+        "07",
         "{:.0f} of {:.0f} come out whole with the start token in front and {:.0f} at position 0",
         lambda: gemma_orders()[["n_whole_after", "n_texts", "n_whole_before"]],
     ),
