@@ -117,7 +117,7 @@ def test_intervals_span_their_limits_beside_the_reference(rows, ax):
 def test_scaling_draws_proportionality_from_the_first_point(ax):
     data = {"origin": "published", "model": "m", "family": "Pythia", "n_mem": [1, 2, 8], "gain": [10.0, 18, 60]}
     figures.plot_scaling(pd.DataFrame(data), x="n_mem", y="gain", ax=ax)
-    assert list(ax.lines[0].get_ydata()) == [10, 20, 80]
+    assert list(ax.lines[0].get_ydata()) == [10, 80]
     assert list(ax.lines[1].get_ydata()) == [10, 18, 60]
 
 
