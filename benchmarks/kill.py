@@ -31,6 +31,7 @@ from paper_lib.tables import to_markdown
 
 SHIPPED = ROOT / "data" / "models" / "novels-5m"
 PHASES = ("starting", "cramming", "storing")
+CASES_PER_KILL = 12  # enough for a busy machine, on which a kill may come late
 MAY_DIFFER = {"wall_seconds", "vectors_sha256"}  # the hash changes with the last bit
 # Processes are forked, so that torch is imported once; a fork must find no threads.
 FORK = get_context("fork")
@@ -148,7 +149,7 @@ def kill_and_continue(n_kills: int, dtype: str, seed: int = 0) -> dict:
     draw, phases, n_resumed = random.Random(seed), Counter(), 0
     with tempfile.TemporaryDirectory() as folder:
         root, straight = Path(folder) / "killed", Path(folder) / "straight"
-        sweep = make_sweep(Path(folder) / "model", 8 * n_kills, dtype)
+        sweep = make_sweep(Path(folder) / "model", CASES_PER_KILL * n_kills, dtype)
         for _ in range(n_kills):
             (aim,) = draw.choices(PHASES, weights=(1, 8, 1))
             at = kill_once(sweep, root, aim, draw.uniform(0, 0.03 if aim == "starting" else 0.1))
@@ -156,7 +157,7 @@ def kill_and_continue(n_kills: int, dtype: str, seed: int = 0) -> dict:
                 raise RuntimeError("the sweep was over before the last kill; give it more cases")
             phases[at] += 1
             n_resumed += count_halfway(root / sweep.name)
-        n_left = 8 * n_kills - len(list(Store(sweep.name, root)))
+        n_left = CASES_PER_KILL * n_kills - len(list(Store(sweep.name, root)))
         finishers = [start(sweep, root)[0] for _ in range(2)]
         finishers.append(start(sweep, straight)[0])
         for process in finishers:
@@ -165,7 +166,11 @@ def kill_and_continue(n_kills: int, dtype: str, seed: int = 0) -> dict:
             raise RuntimeError("a process that was left undisturbed failed")
         kills = {"weights": dtype, "kills": n_kills} | {f"while {phase}": phases[phase] for phase in PHASES}
         kills["resumed"] = n_resumed
-        stored = {"cases": 8 * n_kills, "stored": len(list(Store(sweep.name, root))), "by two writers": n_left}
+        stored = {
+            "cases": CASES_PER_KILL * n_kills,
+            "stored": len(list(Store(sweep.name, root))),
+            "by two writers": n_left,
+        }
         return kills | stored | compare(sweep, root, straight)
 
 

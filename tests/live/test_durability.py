@@ -46,7 +46,7 @@ def test_twelve_kills_and_two_writers_lose_and_double_nothing():
     (told,) = json.loads(output)
     assert told["kills"] == 12
     assert told["while cramming"] >= 7
-    assert told["stored"] == told["cases"] == 96
+    assert told["stored"] == told["cases"] == 144
     assert told["by two writers"] > 0
     assert told["resumed"] >= 12
     assert told["left halfway"] == 0
