@@ -54,6 +54,12 @@ def test_a_text_that_is_exact_nowhere_holds_less_than_the_shortest_length_tried(
     assert everything[["at_least", "below"]].to_numpy().tolist() == [[96 * 4, np.inf], [96 * 8, np.inf]]
 
 
+def test_of_several_starts_the_best_counts():
+    one = make_texts("nats", n_texts=1)
+    starts = pd.concat([one, one.assign(exact=False)])
+    pd.testing.assert_frame_equal(held._find_held(starts, "length"), held._find_held(one, "length"))
+
+
 def test_a_source_without_words_beside_it_has_no_row_and_one_text_of_each_no_interval():
     assert held.compare_held(make_texts("nats").query("source == 'books'"), **R).empty
     table = held.compare_held(make_texts("nats", n_texts=1), **R)
