@@ -48,7 +48,8 @@ def _compare(pair, unit, *, n_resamples, seed):
 
 def _find_held(cases, size):
     # Of each text its size at the longest exact length, 0 for none, and at the next length, infinite beyond the last.
-    rows, best = [], cases.sort_values(["length", "exact"]).drop_duplicates(["source", "text_id", "length"], keep="last")
+    best = cases.sort_values(["length", "exact"]).drop_duplicates(["source", "text_id", "length"], keep="last")
+    rows = []
     for (source, _), text in best.groupby(["source", "text_id"]):
         sizes = np.concatenate([[0], text[size], [np.inf]])
         longest = np.flatnonzero(text["exact"].astype(bool)).max(initial=-1) + 1
