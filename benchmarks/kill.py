@@ -1,8 +1,8 @@
 """A sweep killed again and again, finished by two writers at once, against the same sweep left undisturbed.
 
-Each process is stopped, asked what it is doing, and killed with SIGKILL: mostly a random moment after it has stored
-something new, now and then while it starts or writes. The next one goes on in the middle of the cases. At the end
-every case must be there once and say what it says without the kills. Linux or macOS.
+Each process is killed by an alarm that nobody handles, which ends it on the spot, as SIGKILL would: mostly a random
+moment after it has stored something new, now and then while it starts or writes. The next one goes on in the middle of
+the cases. At the end every case must be there once and say what it says without the kills. Linux or macOS.
 """
 
 import json
@@ -11,7 +11,6 @@ import random
 import shutil
 import signal
 import tempfile
-import time
 from collections import Counter
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,8 +29,9 @@ from paper_lib.store import Store
 from paper_lib.tables import to_markdown
 
 SHIPPED = ROOT / "data" / "models" / "novels-5m"
-PHASES = ("starting", "cramming", "storing")
-CASES_PER_KILL = 12  # enough for a busy machine, on which a kill may come late
+AIMS = {"starting": (1, 0.03), "cramming": (8, 0.1), "storing": (1, 0.001)}  # weight, seconds at most until the alarm
+PHASES = tuple(AIMS)
+CASES_PER_KILL = 8  # more than a process gets done in that time
 MAY_DIFFER = {"wall_seconds", "vectors_sha256"}  # the hash changes with the last bit
 # Processes are forked, so that torch is imported once; a fork must find no threads.
 FORK = get_context("fork")
@@ -40,16 +40,24 @@ torch.set_num_threads(1)
 
 
 class WatchedStore(Store):
-    """A store that says when it is writing."""
+    """A store that says when it is writing, and sets the alarm of a process that is to die after or while it does.
 
-    def __init__(self, name, root, phase):
+    The process itself sets it: one that watches from outside would be late on a busy machine.
+    """
+
+    def __init__(self, name, root, phase, aim, seconds):
         super().__init__(name, root)
-        self.phase = phase
+        self.phase, self.aim, self.seconds, self.n_stored = phase, aim, seconds, 0
 
     def put(self, record, vectors):
         self.phase.value = PHASES.index("storing")
+        if self.aim == "storing" and self.n_stored == 1:  # the first is stored whole, so that the sweep gets on
+            signal.setitimer(signal.ITIMER_REAL, self.seconds)
         super().put(record, vectors)
         self.phase.value = PHASES.index("cramming")
+        if self.aim == "cramming" and self.n_stored == 0:
+            signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        self.n_stored += 1
 
 
 def make_sweep(folder: Path, n_cases: int, dtype: str) -> Sweep:
@@ -69,47 +77,37 @@ def make_sweep(folder: Path, n_cases: int, dtype: str) -> Sweep:
         n_texts=n_cases,
         lengths=[4],
         protocols=["strict"],
-        optimiser={"lr": 0.1, "max_steps": 80},
+        optimiser={"lr": 0.1, "max_steps": 40},
         batch_size=3,
     )
 
 
-def start(sweep: Sweep, root: Path):
-    """Start a process that runs the sweep; return it and the number of the phase that it is in."""
+def start(sweep: Sweep, root: Path, aim: str = "", seconds: float = 0):
+    """Start a process that runs the sweep and, if it is to die, sets its alarm when it does what ``aim`` says.
+
+    Return it and the number of the phase that it is in.
+    """
     phase = FORK.RawValue("i", 0)
 
     def work():
         def cramming(_):
             phase.value = PHASES.index("cramming")
 
-        run_sweep(sweep, WatchedStore(sweep.name, root, phase), on_start=cramming, save_every_seconds=0.02)
+        if aim == "starting":
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        store = WatchedStore(sweep.name, root, phase, aim, seconds)
+        run_sweep(sweep, store, on_start=cramming, save_every_seconds=0.02)
 
     process = FORK.Process(target=work)
     process.start()
     return process, phase
 
 
-def kill_once(sweep: Sweep, root: Path, aim: str, delay_seconds: float) -> str | None:
-    """Kill a run when it does what ``aim`` says; return what it did (None: it had finished).
-
-    Unless it is to be killed while starting, something new is stored first, so that the sweep gets on.
-    """
-    store = Store(sweep.name, root)
-    before = len(list(store))
-    process, phase = start(sweep, root)
-    if aim != "starting":
-        while process.is_alive() and len(list(store)) == before:
-            time.sleep(0.001)
-    time.sleep(delay_seconds)
-    while aim == "storing" and process.is_alive() and PHASES[phase.value] != aim:
-        pass
-    if not process.is_alive():
-        return None
-    os.kill(process.pid, signal.SIGSTOP)
-    at = PHASES[phase.value]
-    os.kill(process.pid, signal.SIGKILL)
+def kill_once(sweep: Sweep, root: Path, aim: str, seconds: float) -> str | None:
+    """Let a run die so many seconds after it does what ``aim`` says; return what it did then (None: it finished)."""
+    process, phase = start(sweep, root, aim, seconds)
     process.join()
-    return at
+    return PHASES[phase.value] if process.exitcode == -signal.SIGALRM else None
 
 
 def count_halfway(folder: Path) -> int:
@@ -151,10 +149,11 @@ def kill_and_continue(n_kills: int, dtype: str, seed: int = 0) -> dict:
         root, straight = Path(folder) / "killed", Path(folder) / "straight"
         sweep = make_sweep(Path(folder) / "model", CASES_PER_KILL * n_kills, dtype)
         for _ in range(n_kills):
-            (aim,) = draw.choices(PHASES, weights=(1, 8, 1))
-            at = kill_once(sweep, root, aim, draw.uniform(0, 0.03 if aim == "starting" else 0.1))
+            (aim,) = draw.choices(PHASES, weights=[weight for weight, _ in AIMS.values()])
+            _, longest = AIMS[aim]
+            at = kill_once(sweep, root, aim, draw.uniform(1e-4, longest))
             if at is None:
-                raise RuntimeError("the sweep was over before the last kill; give it more cases")
+                raise RuntimeError("a run ended before its alarm; give the sweep more cases")
             phases[at] += 1
             n_resumed += count_halfway(root / sweep.name)
         n_left = CASES_PER_KILL * n_kills - len(list(Store(sweep.name, root)))

@@ -1,5 +1,6 @@
 """Files written whole or not at all, and their hashes."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -54,8 +55,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a product whole or not at all, and leave the file alone where it already holds the same bytes."""
-    if path.is_file() and path.read_bytes() == content:
-        return
+    with contextlib.suppress(OSError):  # not there, or another process has just removed it
+        if path.read_bytes() == content:
+            return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
