@@ -64,9 +64,12 @@ def select_kept(cases: pd.DataFrame) -> pd.DataFrame:
     return exact.groupby(["arm", "protocol", "n_mem", "text_id"]).tail(1)
 
 
-def load_runs(data: Path = DATA) -> pd.DataFrame:
-    """Return all frozen records as cases: CASE_COLUMNS with ``origin = measured``, then whatever else was recorded."""
-    tables = sorted((data / "runs").glob("*.parquet"))
+def load_runs(data: Path = DATA, *, name: str = "*") -> pd.DataFrame:
+    """Return the frozen records of the sweep ``name``, by default of all, as cases.
+
+    Columns: CASE_COLUMNS, with ``origin = measured``, then whatever else was recorded.
+    """
+    tables = sorted((data / "runs").glob(f"{name}.parquet"))
     if not tables:
         return pd.DataFrame(columns=[*CASE_COLUMNS, "arm"])
     frames = [_complete(pd.read_parquet(io.BytesIO(read_bytes(path, data)))).assign(sweep=path.stem) for path in tables]
@@ -111,7 +114,7 @@ def load_frozen_cases(path: Path) -> dict[str, tuple[dict, np.ndarray]] | None:
     data, sweep = path.resolve().parent.parent, path.stem
     if path.resolve().parent.name != "vectors" or not (data / "runs" / f"{sweep}.parquet").is_file():
         return None
-    records = load_runs(data).query("sweep == @sweep").set_index("key", drop=False)
+    records = load_runs(data, name=sweep).set_index("key", drop=False)
     return {key: (records.loc[key].to_dict(), vectors) for key, vectors in load_vectors(sweep, data).items()}
 
 

@@ -53,8 +53,7 @@ def load_cases(data: Path = DATA) -> pd.DataFrame:
 
 def load_arms(sweep: str, data: Path = DATA) -> pd.DataFrame:
     """Return the cases of a frozen sweep that compares settings, with the ``arm`` and the ``name`` of the model."""
-    cases = load_runs(data)
-    return _name_models(cases[(cases["sweep"] == sweep) & (cases["arm"] != "")])
+    return _name_models(load_runs(data, name=sweep).query("arm != ''"))
 
 
 def load_tried(data: Path = DATA) -> pd.DataFrame:

@@ -89,7 +89,8 @@ def bootstrap_clusters(
         weights = np.empty((drawn[0][..., 0].size, len(cluster)))
         for points, code, numbers in zip(members, codes, drawn, strict=True):
             rows = numbers.reshape(-1, numbers.shape[-1])
-            weights[:, points] = np.stack([np.bincount(row, minlength=row.size) for row in rows])[:, code]
+            apart = rows + np.arange(len(rows))[:, None] * rows.shape[1]  # so that one count does for all rows
+            weights[:, points] = np.bincount(apart.ravel(), minlength=apart.size).reshape(rows.shape)[:, code]
         return np.asarray(statistic(weights)).reshape(drawn[0].shape[:-1])
 
     with warnings.catch_warnings():

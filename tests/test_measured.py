@@ -179,6 +179,8 @@ def test_the_key_of_every_frozen_run_is_that_of_its_settings():
     for record in cases.to_dict("records"):
         settings = CaseConfig.from_record(record)
         assert settings.run_key == record["key"]
+    for record in cases.groupby("sweep").head(1).to_dict("records"):
+        settings = CaseConfig.from_record(record)
         for later, value in (
             ("restart", settings.restart + 1),
             ("loss", "tempered"),

@@ -21,7 +21,8 @@ def select_orders(cases: pd.DataFrame) -> pd.DataFrame:
     ``cases`` are those of sweeps with arms; an arm is named by its optimiser, and after a comma by its order. Where one
     order was given more evaluations than another, those of all count up to the smaller number, ``budget``.
     """
-    chosen = cases[cases["stopping"] == "strict"].assign(optimiser=lambda frame: frame["arm"].str.split(",").str[0])
+    chosen = cases[cases["stopping"] == "strict"].reset_index(drop=True)  # of several sweeps, put one below the other
+    chosen["optimiser"] = chosen["arm"].str.split(",").str[0]
     several = chosen.groupby(["name", "optimiser", "length"])["protocol"].transform("nunique") > 1
     chosen = chosen[several].assign(order=chosen["protocol"].map(ORDERS))
     budget = chosen.groupby(["name", "optimiser"])["optimiser_max_steps"].transform("min")

@@ -32,7 +32,7 @@ def compute_held(cases: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (name, arm, text_id), group in cases.groupby(["name", "arm", "text_id"], sort=False):
-        longest = group.loc[group["length"].idxmax()]
+        longest = group.iloc[group["length"].argmax()]
         exact = group["exact"].eq(True)
         size = int(longest["vector_bytes"] * longest["n_mem"])
         rows.append(

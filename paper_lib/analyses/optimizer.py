@@ -58,6 +58,7 @@ def compute_held(cases: pd.DataFrame, evaluations: int) -> pd.DataFrame:
     exact.
     """
     by = ["arm", "text_id"]
+    cases = cases[[*by, "cluster_id", "exact", "n_steps", "length", "ce_lm_nats", "text_bytes"]]
     longest = cases[_is_exact(cases, evaluations)].sort_values("length").groupby(by).tail(1).set_index(by)
     held = cases[[*by, "cluster_id"]].drop_duplicates().set_index(by)
     for name, column in (("tokens", "length"), ("nats", "ce_lm_nats"), ("bytes", "text_bytes")):
@@ -122,20 +123,17 @@ def count_saved(cases: pd.DataFrame, arm: str, reference: str, *, n_resamples: i
     """
     budget = int(cases.loc[cases["arm"] == reference, "optimiser_max_steps"].max())
     at_end = compute_held(cases, budget).query("arm == @reference").set_index("text_id").sort_index()
-    steps = sorted(cases.loc[(cases["arm"] == arm) & cases["exact"].astype(bool), "n_steps"].unique())
-    curve = np.stack([_held_by(cases, arm, at_end.index, int(evaluations)) for evaluations in steps], axis=1)
-    target, steps = at_end["tokens"].to_numpy(), np.asarray(steps, float)
+    exact = cases[(cases["arm"] == arm) & cases["exact"].astype(bool)]
+    steps = np.unique(exact["n_steps"].to_numpy(float))
+    lengths = exact["length"].to_numpy()[:, None] * (exact["n_steps"].to_numpy()[:, None] <= steps)
+    curve = pd.DataFrame(lengths).groupby(exact["text_id"].to_numpy()).max().reindex(at_end.index, fill_value=0)
+    curve, target = curve.to_numpy(), at_end["tokens"].to_numpy()
 
     def times_fewer(weights):
         reached = weights @ curve >= (weights @ target)[:, None] - 1e-9
         return np.where(reached.any(axis=1), budget / steps[reached.argmax(axis=1)], 0)
 
     return bootstrap_clusters(at_end["cluster_id"], times_fewer, n_resamples=n_resamples, seed=seed)
-
-
-def _held_by(cases, arm, texts, evaluations):
-    held = compute_held(cases[cases["arm"] == arm], evaluations)
-    return held.set_index("text_id").loc[texts, "tokens"].to_numpy()
 
 
 def compute_held_curve(

@@ -32,7 +32,7 @@ def measure_composition(sweep: str, data: Path = DATA) -> list[Path]:
     front of the other, behind it, or none at all; ``accuracy`` is the share of its tokens after the first N_ASKED that
     are right, teacher-forced. InputError for a sweep without two such texts.
     """
-    cases = load_runs(data).query("sweep == @sweep and exact and length > @N_ASKED").sort_values("key")
+    cases = load_runs(data, name=sweep).query("exact and length > @N_ASKED").sort_values("key")
     vectors = load_vectors(sweep, data)
     cases = cases[cases["key"].isin(vectors)].drop_duplicates(["arm", "protocol", "n_mem", "length", "text_id"])
     groups = [group for _, group in cases.groupby(["arm", "protocol", "n_mem", "length"]) if len(group) > 1]

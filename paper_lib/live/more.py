@@ -68,7 +68,7 @@ class Starts:
         if keys:
             there = [(record, vectors) for record, vectors in map(store.get, keys)]
         else:
-            runs = load_runs().query("sweep == @self.name").set_index("key", drop=False)
+            runs = load_runs(name=self.name).set_index("key", drop=False)
             if runs.empty:
                 raise InputError(f"init_from {self.name}: no such sweep has been run or frozen; run it first")
             there = [(runs.loc[key].to_dict(), vectors) for key, vectors in load_vectors(self.name).items()]

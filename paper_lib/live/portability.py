@@ -55,7 +55,7 @@ def measure_portability(sweep: str, data: Path = DATA) -> list[Path]:
     Columns: ``sweep``, ``key``, ``condition``, ``survives`` (the text comes back whole) and ``processor``, named by its
     instructions ("x86_64, AVX2"). Rows of other processors stay. InputError for a sweep that has no exact vectors.
     """
-    cases = load_runs(data).query("sweep == @sweep and exact").set_index("key", drop=False)
+    cases = load_runs(data, name=sweep).query("exact").set_index("key", drop=False)
     vectors = {key: v for key, v in load_vectors(sweep, data).items() if key in cases.index}
     if not vectors:
         raise InputError(f"no vector of {sweep} is exact; give a sweep in which some text was")

@@ -1,5 +1,6 @@
 """From vectors to records: what was measured of a case, wherever its vectors came from."""
 
+import functools
 import importlib.metadata
 import itertools
 import math
@@ -102,8 +103,13 @@ def _make_record(sweep, lm, protocol, case, result, sums, ladder):
         "wall_seconds": result.wall_seconds,
         "device": torch.cuda.get_device_name(lm.device) if lm.device.type == "cuda" else platform.machine(),
         "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in PACKAGES},
+        **_list_versions(),
     }
+
+
+@functools.cache
+def _list_versions():
+    return {package: importlib.metadata.version(package) for package in PACKAGES}
 
 
 def _vector_bytes(lm, protocol, config):

@@ -32,7 +32,7 @@ def load_solutions(sweep: str, data: Path = DATA) -> tuple[FrozenLM, FrozenLM, l
 
     InputError for a sweep that has no text with two of them.
     """
-    cases = load_runs(data).query("sweep == @sweep and exact").sort_values(["text_id", "key"])
+    cases = load_runs(data, name=sweep).query("exact").sort_values(["text_id", "key"])
     vectors = load_vectors(sweep, data)
     cases = cases[cases["key"].isin(vectors)]
     groups = cases.groupby(["arm", "protocol", "n_mem", "text_id", "length"])

@@ -25,7 +25,7 @@ def measure_throughput(sweep: str, data: Path = DATA) -> list[Path]:
     does not depend on what they say; protocols take turns in each repeat, after one that does not count. InputError for
     a sweep that is not frozen.
     """
-    cases = load_runs(data).query("sweep == @sweep")
+    cases = load_runs(data, name=sweep)
     if cases.empty:
         raise InputError(f"{sweep} is not frozen; run: python -m paper_lib freeze {sweep}")
     lm, rows = load_same(cases.iloc[0].to_dict()), []

@@ -41,7 +41,7 @@ def measure_trajectories(sweep: str, data: Path = DATA) -> list[Path]:
     before, in the same unit, ``ce_nats``, ``all_right`` under teacher forcing; and ``n_components``, how many principal
     components hold 99 % of the variance of the path up to there. InputError for a sweep without exact texts.
     """
-    cases = load_runs(data).query("sweep == @sweep and exact").sort_values(["length", "text_id", "key"])
+    cases = load_runs(data, name=sweep).query("exact").sort_values(["length", "text_id", "key"])
     vectors = load_vectors(sweep, data)
     cases = cases[cases["key"].isin(vectors)].drop_duplicates(["length", "text_id"])
     if cases.empty:
