@@ -7,6 +7,10 @@ PY     := $(VENV)/bin/python
 
 TORCH  := 2.13.0
 
+# Two notebooks at a time, unless the command line says otherwise (-j1, -j4).
+MAKEFLAGS += -j2
+unexport MAKEFLAGS
+
 # Of `make quickstart`: as it was given, dollars and quotes included, and through the environment.
 export QUICKSTART_TEXT = $(value TEXT)
 
@@ -23,7 +27,7 @@ $(shell mkdir -p build; find paper_lib data -type f ! -path '*/.*' ! -name '*.py
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-reproduce: $(STAMPS) ## execute the notebooks: every figure and table of the paper (add -j2 for two at a time)
+reproduce: $(STAMPS) ## execute the notebooks: every figure and table of the paper
 	@echo "reproduce: figures/ and notebooks/ are up to date"
 
 # Each stamp depends on the products it made (build/stamps/*.d), so one that is deleted or edited is made again.

@@ -205,7 +205,9 @@ def _check_parameters(path, given, defaults):
 
 def _run(path, copy, parameters):
     # The kernel of this very environment, without the user's own kernels and start-up files.
-    os.environ |= {"IPYTHONDIR": str(make_folder(BUILD / "ipython")), "PYTHONHASHSEED": "0"}
+    # One thread for numpy: two notebooks run at a time, and threads that wait for each other cost more than they bring.
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    os.environ["IPYTHONDIR"] = str(make_folder(BUILD / "ipython"))
     with tempfile.TemporaryDirectory() as scratch, _own_kernel(Path(scratch)):
         unfinished = Path(scratch) / path.name
         try:

@@ -8,7 +8,7 @@ from paper_lib.store import Store
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+    return save_tiny_model(tmp_path_factory.mktemp("model"), num_hidden_layers=1)
 
 
 @pytest.fixture

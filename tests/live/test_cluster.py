@@ -58,7 +58,7 @@ def sweep(tmp_path_factory):
         lengths=[2, 6],
         n_mem=[1, 2],
         protocols=["strict"],
-        optimiser={"max_steps": 150, "lr": 0.1},
+        optimiser={"max_steps": 60, "lr": 0.1},
         arms={"adamw": {}, "lbfgs": {"recipe": "fast", "protocols": ["strict"], "lengths": [6], "n_mem": [1]}},
     )
 
@@ -109,10 +109,8 @@ def test_memories_that_are_no_input_vectors_are_stored_the_same(cluster, sweep, 
 
 def test_what_a_killed_worker_had_not_sent_is_run_by_another(cluster, sweep, local, tmp_path):
     store, killed = Store("ray", tmp_path), []
-    n = run_sweep(
-        sweep, store, run=run_on_ray, on_case=lambda record: sum(killed) < 2 and killed.append(kill_a_worker())
-    )
-    assert sum(killed) == 2
+    n = run_sweep(sweep, store, run=run_on_ray, on_case=lambda record: any(killed) or killed.append(kill_a_worker()))
+    assert sum(killed) == 1
     assert n == 20
     assert_same(store, local)
 
@@ -123,7 +121,7 @@ def test_a_killed_workers_cases_go_on_where_they_were(cluster, sweep, local, tmp
 
     def kill_now_and_then(key, state):
         put_halfway(key, state)
-        if int(state["n_steps"]) % 50 == 49 and len(killed) < 2:
+        if int(state["n_steps"]) % 20 == 19 and len(killed) < 2:
             killed.append(kill_a_worker())
 
     monkeypatch.setattr(store, "put_halfway", kill_now_and_then)

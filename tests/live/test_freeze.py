@@ -11,14 +11,14 @@ from paper_lib import capacity, frozen
 from paper_lib.errors import InputError
 from paper_lib.live.proofs import check_vectors, prove_on_cpu
 from paper_lib.reproduce import manifest
-from sweeps import run
+from sweeps import copy_run, run
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_text_measured_twice_under_other_settings_is_not_frozen(settings, store, tmp_path):
     settings |= {"lengths": [2], "n_mem": [1]}
-    run(settings, store)
+    copy_run(settings, store)
     record, vectors = store.get(next(iter(store)))
     store.put(record | {"key": "0" * 64, "optimiser_lr": 0.2}, vectors)
     with pytest.raises(InputError, match="holds text strings-. twice at length 2"):
@@ -26,7 +26,7 @@ def test_a_text_measured_twice_under_other_settings_is_not_frozen(settings, stor
 
 
 def test_an_unfinished_sweep_is_not_frozen(settings, store, tmp_path):
-    run(settings, store)
+    copy_run(settings, store)
     store.path(next(iter(store))).unlink()
     with pytest.raises(InputError, match="is not finished, 1 cases are missing; run the sweep again first"):
         frozen.freeze(store, tmp_path)
@@ -45,7 +45,7 @@ def test_an_unfinished_sweep_is_not_frozen(settings, store, tmp_path):
 )
 def test_a_damaged_file_is_named_with_the_way_out(settings, store, damage):
     settings["lengths"] = [2]
-    run(settings, store)
+    copy_run(settings, store)
     path = store.path(next(iter(store)))
     damaged = damage(path.read_bytes())
     assert damaged != path.read_bytes()
@@ -57,8 +57,8 @@ def test_a_damaged_file_is_named_with_the_way_out(settings, store, damage):
 
 
 def test_frozen_runs_come_back_as_cases(settings, store, tmp_path):
-    settings["optimiser"]["max_steps"] = 400
-    run(settings, store)
+    settings["optimiser"]["max_steps"] = 200
+    copy_run(settings, store)
     data = tmp_path / "data"
     data.mkdir()
     frozen.freeze(store, data)
@@ -83,8 +83,8 @@ def test_frozen_runs_come_back_as_cases(settings, store, tmp_path):
 
 def test_vectors_in_few_bits_are_frozen_as_such_and_decode(settings, store, tmp_path):
     settings |= {"storage": "levels(bits=6)", "lengths": [2], "protocols": ["strict"]}
-    settings["optimiser"]["max_steps"] = 400
-    run(settings, store)
+    settings["optimiser"]["max_steps"] = 200
+    copy_run(settings, store)
     frozen.freeze(store, tmp_path)
     cases = frozen.load_runs(tmp_path).set_index("key")
     assert cases["exact"].any()
@@ -101,7 +101,7 @@ def test_vectors_in_few_bits_are_frozen_as_such_and_decode(settings, store, tmp_
 
 def test_freezing_does_not_bless_what_else_has_changed(settings, store, tmp_path):
     settings["lengths"] = [2]
-    run(settings, store)
+    copy_run(settings, store)
     (tmp_path / "published.csv").write_text("x\n12\n")
     manifest.write_manifest(tmp_path)
     (tmp_path / "published.csv").write_text("x\n13\n")
@@ -121,7 +121,7 @@ def test_a_loss_that_is_never_finite_is_kept_as_a_result(settings, store, tmp_pa
 
 def test_frozen_tables_are_checked_against_the_manifest(settings, store, tmp_path):
     settings["lengths"] = [2]
-    run(settings, store)
+    copy_run(settings, store)
     data = tmp_path / "data"
     data.mkdir()
     table, _ = frozen.freeze(store, data)
@@ -137,8 +137,8 @@ def test_no_frozen_runs_is_an_empty_frame_of_cases(tmp_path):
 
 
 def test_exactness_found_elsewhere_is_proven_on_a_cpu_before_it_is_frozen(settings, store, tmp_path):
-    settings["lengths"], settings["optimiser"]["max_steps"] = [2], 600
-    run(settings, store)
+    settings["lengths"], settings["optimiser"]["max_steps"] = [2], 200
+    copy_run(settings, store)
     cases = {key: store.get(key) for key in store}
     exact = [key for key, (record, _) in cases.items() if record["exact"]]
     fake = next(key for key in cases if key not in exact)
@@ -164,8 +164,8 @@ def test_exactness_found_elsewhere_is_proven_on_a_cpu_before_it_is_frozen(settin
 
 
 def test_a_missing_vector_and_other_weights_are_noticed(settings, store, tmp_path):
-    settings["lengths"], settings["optimiser"]["max_steps"] = [2], 600
-    run(settings, store)
+    settings["lengths"], settings["optimiser"]["max_steps"] = [2], 200
+    copy_run(settings, store)
     frozen.freeze(store, tmp_path)
     assert check_vectors(tmp_path, report=lambda line: None) == []
     vectors = frozen.load_vectors("tiny", tmp_path)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from command_line import refuse as refuse_command
+from command_line import run
 from safetensors.torch import load_file, save_file
 from tiny import BASE, CONFIGS, DECODER, save_tiny_model, spread_weights
 from transformers import (
@@ -23,9 +25,11 @@ from transformers import (
     OpenAIGPTConfig,
 )
 
+from paper_lib.config import Sweep
 from paper_lib.errors import InputError
 from paper_lib.live.lm import Inputs, prepare_lm
 from paper_lib.live.load import load_lm, load_same
+from paper_lib.live.sweep import run_sweep
 from paper_lib.paths import ROOT
 from paper_lib.store import Store
 
@@ -78,11 +82,6 @@ def run_python(code, *arguments, **environment):
     return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
-def run_command(*arguments):
-    command = [sys.executable, "-m", "paper_lib", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 # --- weights that are not those of the model -----------------------------------------------------------------------
 
 
@@ -123,10 +122,8 @@ def test_tensors_that_are_not_those_of_the_model_are_named(folder, change, says)
 def test_no_sweep_runs_with_random_numbers_for_a_missing_tensor(folder, sweep, tmp_path):
     change_tensors(folder, lambda tensors: tensors.pop(Q_PROJ) is None)
     (tmp_path / "sweep.yml").write_text(yaml.safe_dump(sweep))
-    result = run_command("run", tmp_path / "sweep.yml")
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith(f"error: {folder}: its weights are not those of the LlamaForCausalLM in its config")
-    assert result.stderr.count("\n") == 1
+    told = refuse_command("run", tmp_path / "sweep.yml")
+    assert told.startswith(f"error: {folder}: its weights are not those of the LlamaForCausalLM in its config")
     assert not list(Store("load-test"))
 
 
@@ -403,13 +400,13 @@ def test_other_weights_have_another_fingerprint(folder, tmp_path):
 
 def test_a_stored_vector_is_not_decoded_with_other_weights(folder, sweep, tmp_path):
     (tmp_path / "sweep.yml").write_text(yaml.safe_dump(sweep))
-    assert run_command("run", tmp_path / "sweep.yml").returncode == 0
+    assert run("run", tmp_path / "sweep.yml").returncode == 0
     store = Store("load-test")
     key = next(iter(store))
     assert load_same(store.get(key)[0]).fingerprint == store.get(key)[0]["weights"]
-    assert run_command("decode", "load-test", key).returncode == 0
+    assert run("decode", "load-test", key).returncode == 0
     change_tensors(folder, lambda tensors: tensors[Q_PROJ].mul_(2) is None)
-    result = run_command("decode", "load-test", key)
+    result = run("decode", "load-test", key)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == f"error: {folder} has other weights than when {key[:12]} was run; restore them\n"
 
@@ -434,56 +431,43 @@ def hub(tmp_path, folder):
     return cache
 
 
-RUN_FROM_HUB = """
-import json, sys
-from pathlib import Path
-from paper_lib import config
-from paper_lib.live.sweep import run_sweep
-from paper_lib.live.load import load_same
-from paper_lib.store import Store
-store = Store("load-test", Path(sys.argv[2]))
-run_sweep(config.load_sweep(Path(sys.argv[1])), store)
-record, vectors = store.get(next(iter(store)))
-print(json.dumps([record["weights"], record["revision"], load_same(record).commit]))
-"""
-
-
 def run_from_hub(hub, sweep, tmp_path, **model):
-    sweep |= {"model": {"name": "someone/tiny"} | model, "lengths": [1]}
-    (tmp_path / "sweep.yml").write_text(yaml.safe_dump(sweep))
-    environment = {"HF_HUB_CACHE": str(hub.parent), "HF_HUB_OFFLINE": "1"}
-    return run_python(RUN_FROM_HUB, tmp_path / "sweep.yml", tmp_path / "runs", **environment)
+    """Run a sweep of a model in the cache; return the model that its first record names, and the record."""
+    store = Store("load-test", tmp_path / "runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub.parent))
+        run_sweep(Sweep(**sweep | {"model": {"name": "someone/tiny"} | model, "lengths": [1]}), store)
+        record, _ = store.get(next(iter(store)))
+        return load_same(record), record
 
 
 @pytest.mark.parametrize("revision", ["refs/pr/3", COMMITS["refs/pr/3"]])
 def test_a_pull_request_on_the_hub_is_known_by_its_commit(hub, sweep, tmp_path, revision):
-    result = run_from_hub(hub, sweep, tmp_path, revision=revision)
-    assert result.returncode == 0, result.stderr
-    commit = COMMITS["refs/pr/3"]
-    assert json.loads(result.stdout) == [f"someone/tiny@{commit}", commit, commit]
+    lm, record = run_from_hub(hub, sweep, tmp_path, revision=revision)
+    assert record["revision"] == lm.commit == COMMITS["refs/pr/3"]
+    assert record["weights"] == f"someone/tiny@{lm.commit}"
 
 
 def test_a_model_on_the_hub_is_known_by_the_commit_of_its_main_branch(hub, sweep, tmp_path):
     (hub / "refs" / "main").write_text(COMMITS["refs/pr/3"])
-    result = run_from_hub(hub, sweep, tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)[1] == COMMITS["refs/pr/3"]
+    _, record = run_from_hub(hub, sweep, tmp_path)
+    assert record["revision"] == COMMITS["refs/pr/3"]
 
 
 def test_a_hub_model_without_safetensors_is_sent_to_its_pull_requests(hub, sweep, tmp_path):
-    result = run_from_hub(hub, sweep, tmp_path)
-    assert result.returncode == 1
-    said = result.stderr.splitlines()[-1]
-    assert "InputError: cannot load someone/tiny: " in said
-    assert "if a pull request listed at https://huggingface.co/someone/tiny/discussions has safetensors" in said
-    assert "set `revision: refs/pr/NUMBER`" in said
+    with pytest.raises(InputError, match=r"cannot load someone/tiny: .*") as error:
+        run_from_hub(hub, sweep, tmp_path)
+    listed = "https://huggingface.co/someone/tiny/discussions"
+    assert f"if a pull request listed at {listed} has safetensors" in str(error.value)
+    assert "set `revision: refs/pr/NUMBER`" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_an_adapter_on_the_hub_is_sent_to_its_base_model(hub, sweep, tmp_path):
     adapter = hub / "snapshots" / COMMITS["refs/pr/3"] / "adapter_config.json"
     adapter.write_text('{"base_model_name_or_path": "someone/base"}')
-    result = run_from_hub(hub, sweep, tmp_path, revision="refs/pr/3")
-    assert "InputError: someone/tiny is a PEFT adapter of someone/base; merge it" in result.stderr.splitlines()[-1]
+    with pytest.raises(InputError, match="someone/tiny is a PEFT adapter of someone/base; merge it"):
+        run_from_hub(hub, sweep, tmp_path, revision="refs/pr/3")
 
 
 SETTINGS_OF_THE_NETWORK = {
@@ -501,6 +485,7 @@ def test_a_network_that_is_set_up_wrongly_is_told_in_one_line(tmp_path, setting,
     code = """
 import sys
 sys.modules["socksio"] = None
+from paper_lib.config import Sweep
 from paper_lib.errors import InputError
 from paper_lib.live.load import load_lm
 try:

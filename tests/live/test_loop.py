@@ -69,7 +69,7 @@ def by_key(results):
 @pytest.mark.parametrize("architecture", ["gpt_neox", "llama", "mamba"])
 @pytest.mark.parametrize(
     ("dtype", "n_steps", "tolerance"),
-    [pytest.param(torch.float64, 200, 1e-6, marks=pytest.mark.slow), (torch.float32, 50, 1e-4)],
+    [pytest.param(torch.float64, 100, 1e-6, marks=pytest.mark.slow), (torch.float32, 50, 1e-4)],
 )
 def test_batched_trajectories_are_those_of_a_plain_loop(architecture, protocol, dtype, n_steps, tolerance):
     lm, some = make_lm(architecture, dtype), cases(3, 9, n_mem=2)
@@ -147,7 +147,7 @@ def test_a_row_that_enters_late_runs_as_if_alone():
 
 @pytest.mark.slow
 def test_texts_of_different_lengths_share_a_batch_and_end_as_if_alone():
-    lm, recipe = make_lm("llama"), Recipe(find_goal("strict"), Optimiser(lr=0.1, max_steps=50))
+    lm, recipe = make_lm("llama"), Recipe(find_goal("strict"), Optimiser(lr=0.1, max_steps=30))
     some = [Case(f"{n}-{i}", ids) for n in (2, 9, 4) for i, ids in enumerate(random_ids(2, n))]
     for protocol in PROTOCOLS.values():
         alone = by_key(results for case in some for results in optimise(lm, protocol, [case], recipe))
@@ -584,7 +584,7 @@ def slow_horizon(lm, protocol, case, settings, stage_tokens, stage_steps, doubli
     [("llama", 1, False), ("llama", 3, False), ("llama", 2, True), ("mamba", 2, True)],
 )
 def test_a_growing_target_passes_the_stages_of_a_plain_loop(architecture, stage_tokens, doubling):
-    lm, protocol, settings = make_lm(architecture), find_protocol("strict"), Optimiser(lr=0.3, max_steps=400)
+    lm, protocol, settings = make_lm(architecture), find_protocol("strict"), Optimiser(lr=0.3, max_steps=200)
     goal = Growing(-math.inf, stage_tokens=stage_tokens, stage_steps=50, doubling=doubling)
     some = cases(3, 10, n_mem=6) + [
         Case("short", random_ids(1, 7, 5)[0], n_mem=6)
@@ -611,7 +611,7 @@ def test_a_growing_target_passes_the_stages_of_a_plain_loop(architecture, stage_
 def test_horizons_in_a_batch_are_those_of_runs_of_their_own(mover):
     lm, protocol = make_lm("llama"), find_protocol("strict")
     recipe = Recipe(
-        Growing(stage_tokens=2, stage_steps=40), Optimiser(lr=0.3, max_steps=300), find_part("mover", mover, MOVERS)
+        Growing(stage_tokens=2, stage_steps=40), Optimiser(lr=0.3, max_steps=150), find_part("mover", mover, MOVERS)
     )
     some = cases(6, 12)
     together = by_key(optimise(lm, protocol, some, recipe, batch_size=4))

@@ -149,14 +149,14 @@ def added(request, monkeypatch):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
+    return save_tiny_model(tmp_path_factory.mktemp("model"), num_hidden_layers=1)
 
 
 def make_sweep(model, name="strict", **changes):
     protocol = name if name == "one_pass" else "strict"
-    settings = {"optimiser": {"lr": 0.1, "max_steps": 120}} | changes
+    settings = {"optimiser": {"lr": 0.1, "max_steps": 60}} | changes
     if "optimiser" in changes:
-        settings["optimiser"] = {"max_steps": 120} | changes["optimiser"]
+        settings["optimiser"] = {"max_steps": 60} | changes["optimiser"]
     return Sweep(
         name="added", model={"name": model, "dtype": "float64"}, texts={"source": "strings", "texts": TEXTS},
         n_texts=2, lengths=(2, 6), n_mem=(2,) if protocol == "one_pass" else (1, 2), protocols=(protocol,), **settings,
@@ -184,7 +184,7 @@ def test_a_part_of_ones_own_runs_is_killed_goes_on_freezes_and_is_verified(added
     sweep = make_sweep(model, added, **ADDED[added][2])
     straight, killed = Store("straight", tmp_path), Store("added", tmp_path)
     run_sweep(sweep, straight)
-    n_kills = run_with_kills(sweep, killed, every=31)
+    n_kills = run_with_kills(sweep, killed, every=17)
     assert (n_kills == 0) == ("finder" in ADDED[added][2])  # what does not optimise is not killed in the middle
     assert list(killed) == list(straight)
     for key in killed:

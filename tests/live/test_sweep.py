@@ -18,7 +18,7 @@ from paper_lib.live.rows import Case, make_recipe
 from paper_lib.live.sweep import run_sweep
 from paper_lib.measured import load_arms, load_cases
 from paper_lib.store import Store
-from sweeps import run
+from sweeps import copy_run, run
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def test_every_case_is_stored_once_with_a_complete_record(settings, store):
 
 
 def test_a_record_is_borne_out_by_an_independent_forward(settings, store):
-    run(settings, store)
+    copy_run(settings, store)
     lm = load_lm(settings["model"]["name"], dtype="float64")
     sample_texts = dict(zip(["strings-0", "strings-1"], settings["texts"]["texts"], strict=True))
     for key in store:
@@ -55,8 +55,8 @@ def test_a_record_is_borne_out_by_an_independent_forward(settings, store):
 
 
 def test_exact_records_decode_to_the_hashed_text(settings, store):
-    settings["lengths"], settings["optimiser"]["max_steps"] = [2], 600
-    run(settings, store)
+    settings["lengths"], settings["optimiser"]["max_steps"] = [2], 200
+    copy_run(settings, store)
     lm, exact = load_lm(settings["model"]["name"], dtype="float64"), 0
     for key in store:
         record, vectors = store.get(key)
@@ -72,7 +72,7 @@ def test_exact_records_decode_to_the_hashed_text(settings, store):
 
 
 def test_a_second_run_does_nothing_and_a_longer_grid_only_the_rest(settings, store):
-    run(settings, store)
+    copy_run(settings, store)
     assert run(settings, store) == (0, [])
     settings["lengths"] = [2, 5, 8]
     n, records = run(settings, store)
@@ -81,12 +81,13 @@ def test_a_second_run_does_nothing_and_a_longer_grid_only_the_rest(settings, sto
 
 
 def test_a_killed_run_goes_on_in_the_middle_of_its_cases(settings, store, tmp_path):
+    settings["optimiser"]["max_steps"] = 30
     straight, taken = Store("straight", tmp_path), []
     run_sweep(config.Sweep(**settings), straight, on_step=taken.append)
     again = []
 
     def kill(token_steps):
-        if len(again) % 41 == 40:  # within a case, before its state is kept
+        if len(again) % 23 == 22:  # within a case, before its state is kept
             again.append(0)
             raise KeyboardInterrupt
         again.append(token_steps)
@@ -150,7 +151,7 @@ def test_texts_that_begin_alike_are_cases_of_their_own(settings, store):
     ],
 )
 def test_other_settings_under_the_same_name_are_refused(settings, store, path, value, says):
-    run(settings, store)
+    copy_run(settings, store)
     before = list(store)
     put(settings, path, value)
     with pytest.raises(InputError, match=f"holds cases with other settings .*{says}.*give the sweep another name"):
