@@ -46,9 +46,7 @@ def verify(
     """Check the data's hashes, recompute every product, decode every frozen vector, and report what differs."""
     from .reproduce.verify import verify
 
-    def report(line):
-        print(line, flush=True)
-
+    report = partial(print, flush=True)
     problems = verify(report)
     if decode and not problems:
         problems = _live("proofs").check_vectors(report=report)
@@ -139,6 +137,7 @@ def freeze(
     keep: Annotated[
         Literal["longest_exact", "all"], typer.Option(help="Vectors: each text's longest exact one, or all.")
     ] = "longest_exact",
+    extend: Annotated[bool, typer.Option(help="Keep the frozen cases that build/runs no longer has.")] = False,
 ) -> None:
     """Write a sweep's records, and the vectors worth keeping, into data/ for the notebooks.
 
@@ -150,7 +149,7 @@ def freeze(
     store = Store(name)
     if any(store.get(key)[0]["ladder_device"] != "cpu" for key in store):
         _live("proofs").prove_on_cpu(store)
-    for path in write_frozen(store, keep=keep):
+    for path in write_frozen(store, keep=keep, extend=extend):
         print(f"wrote {relative_to_root(path)}")
 
 

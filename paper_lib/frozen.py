@@ -20,24 +20,45 @@ from .store import Store
 KEPT = ("longest_exact", "all")
 
 
-def freeze(store: Store, data: Path = DATA, *, keep: str = "longest_exact") -> tuple[Path, Path]:
+def freeze(store: Store, data: Path = DATA, *, keep: str = "longest_exact", extend: bool = False) -> tuple[Path, Path]:
     """Write all records of a store to data/runs/<sweep>.parquet, the vectors worth keeping to data/vectors, hash both.
 
-    Kept are the vectors that ``select_kept`` names, or with ``keep`` = "all" those of every case. Raises InputError
-    for a store that is empty or holds only a part of its texts somewhere, a damaged file, or a record that claims
-    exactness without having been measured on a CPU.
+    Kept are the vectors that ``select_kept`` names, or with ``keep`` = "all" those of every case. With ``extend`` the
+    cases that are frozen already and not in the store stay: a sweep whose store is gone can be given more lengths.
+    Raises InputError for a store that is empty or holds only a part of its texts somewhere, a damaged file, a record
+    that claims exactness without having been measured on a CPU, or vectors to keep that are not there.
     """
-    cases = [store.get(key) for key in store]
-    name = store.folder.name
+    if keep not in KEPT:
+        raise unknown_name("vectors to keep", keep, KEPT)
+    name, cases = store.folder.name, [store.get(key) for key in store]
     if not cases:
         raise InputError(f"no cases in {store.folder}; run the sweep first")
-    for record, _ in cases:
-        if record["exact_length_tokens"] and record["ladder_device"] != "cpu":
-            raise InputError(
-                f"{store.path(record['key'])} was found exact on {record['ladder_device']} only; "
-                f"prove it on a CPU: python -m paper_lib freeze {name}"
-            )
-    frame = pd.DataFrame([record for record, _ in cases]).sort_values("key", ignore_index=True)
+    table, vectors = data / "runs" / f"{name}.parquet", data / "vectors" / f"{name}.safetensors"
+    frame = pd.DataFrame([record for record, _ in cases])
+    tensors = {record["key"]: find_storage(record["storage"]).pack(found) for record, found in cases}
+    if extend:
+        before = pd.read_parquet(io.BytesIO(read_bytes(table, data)))
+        frame = pd.concat([before[~before["key"].isin(frame["key"])], frame])
+        with _open_vectors(name, data) as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()} | tensors  # noqa: SIM118, not a dict
+    frame = frame.sort_values("key", ignore_index=True)
+    _check_whole(store, frame)
+    kept = (frame if keep == "all" else select_kept(frame))["key"]
+    if lost := set(kept) - set(tensors):
+        raise InputError(f"{len(lost)} of the vectors to keep are neither in {store.folder} nor in {vectors.name}")
+    write_bytes(vectors, save({key: tensors[key] for key in kept}, metadata={"keep": keep} if keep == "all" else None))
+    write_bytes(table, _pack(frame))
+    write_manifest(data, changed=(table, vectors))
+    return table, vectors
+
+
+def _check_whole(store, frame):
+    elsewhere = frame[frame["exact_length_tokens"].astype(bool) & (frame["ladder_device"] != "cpu")]
+    for key, device in zip(elsewhere["key"], elsewhere["ladder_device"], strict=True):
+        raise InputError(
+            f"{store.path(key)} was found exact on {device} only; "
+            f"prove it on a CPU: python -m paper_lib freeze {store.folder.name}"
+        )
     twice = frame[frame.duplicated(["source", "text_id", "arm", "protocol", "n_mem", "length", "restart"])]
     if len(twice):
         raise InputError(
@@ -47,15 +68,6 @@ def freeze(store: Store, data: Path = DATA, *, keep: str = "longest_exact") -> t
     texts = frame.groupby(["source", "arm", "protocol", "n_mem", "length", "restart"])["text_id"].agg(set)
     if unfinished := sum(len(frame["text_id"].unique()) - len(there) for there in texts):
         raise InputError(f"{store.folder} is not finished, {unfinished} cases are missing; run the sweep again first")
-    if keep not in KEPT:
-        raise unknown_name("vectors to keep", keep, KEPT)
-    kept = set((frame if keep == "all" else select_kept(frame))["key"])
-    tensors = {r["key"]: find_storage(r["storage"]).pack(vectors) for r, vectors in cases if r["key"] in kept}
-    table, vectors = data / "runs" / f"{name}.parquet", data / "vectors" / f"{name}.safetensors"
-    write_bytes(vectors, save(tensors, metadata={"keep": keep} if keep == "all" else None))
-    write_bytes(table, _pack(frame))
-    write_manifest(data, changed=(table, vectors))
-    return table, vectors
 
 
 def select_kept(cases: pd.DataFrame) -> pd.DataFrame:

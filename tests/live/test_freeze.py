@@ -1,5 +1,7 @@
 """Freezing: what is kept, what is refused, what is proven before."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from paper_lib import capacity, frozen
 from paper_lib.errors import InputError
 from paper_lib.live.proofs import check_vectors, prove_on_cpu
 from paper_lib.reproduce import manifest
+from paper_lib.store import Store
 from sweeps import copy_run, run
 
 pytestmark = pytest.mark.slow
@@ -79,6 +82,37 @@ def test_frozen_runs_come_back_as_cases(settings, store, tmp_path):
     before = {p.name: p.read_bytes() for p in data.rglob("*") if p.is_file()}
     frozen.freeze(store, data)
     assert before == {p.name: p.read_bytes() for p in data.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("keep", ["longest_exact", "all"])
+def test_a_frozen_sweep_whose_store_is_gone_is_extended_as_if_it_were_there(settings, store, tmp_path, keep):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    settings |= {"n_mem": [2], "lengths": [1, 2]}
+    settings["protocols"], settings["optimiser"]["max_steps"] = ["strict"], 200
+    copy_run(settings, store)
+    frozen.freeze(store, whole, keep=keep)
+    longer = [key for key in store if store.get(key)[0]["length"] == 2]
+    for lengths in ([1], [2]):
+        some = Store(store.folder.name, tmp_path / f"{lengths}")
+        shutil.copytree(store.folder, some.folder)
+        for key in store:
+            if (key in longer) != (lengths == [2]):
+                some.discard(key)
+        frozen.freeze(some, parts, keep=keep, extend=lengths == [2])
+    for name in (f"runs/{store.folder.name}.parquet", f"vectors/{store.folder.name}.safetensors"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+    frozen.freeze(some, parts)  # without saying so, what is frozen is what is there
+    assert set(frozen.load_runs(parts)["length"]) == {2}
+    with pytest.raises(InputError, match="of the vectors to keep are neither in"):
+        frozen.freeze(Store(store.folder.name, tmp_path / "[1]"), _without_vectors(parts), keep="all", extend=True)
+
+
+def _without_vectors(data):
+    # As after freezing the longest exact ones alone, where none was.
+    (path,) = (data / "vectors").iterdir()
+    path.write_bytes(save({}))
+    manifest.write_manifest(data)
+    return data
 
 
 def test_vectors_in_few_bits_are_frozen_as_such_and_decode(settings, store, tmp_path):
