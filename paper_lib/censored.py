@@ -27,10 +27,12 @@ def weighted_censored_mean(lower, upper):
     """Return the bootstrap statistic: the mean of a Weibull distribution, by maximum likelihood over binned points.
 
     ``lower`` and ``upper`` (point,) are the ends of each point's bin. The maximum is taken on a grid of shapes and
-    scales, the same for all resamples, 2 % apart for a hundredfold range of lengths. NaN where every point lies beyond
-    the longest length: nothing bounds it.
+    scales, the same for all resamples, 2 % apart for a hundredfold range of lengths. NaN in a resample where every
+    point lies beyond the longest length, and in all where most points do: nothing bounds it.
     """
     lower, upper = np.asarray(lower, float), np.asarray(upper, float)
+    if np.isinf(upper).mean() > 0.5:
+        return lambda weights: np.full(len(weights), np.nan)
     ends = np.unique(np.stack([lower, upper], axis=1), axis=0)
     member = (lower[:, None] == ends[:, 0]) & (upper[:, None] == ends[:, 1])
     finite = upper[np.isfinite(upper)] if np.isfinite(upper).any() else lower

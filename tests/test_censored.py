@@ -43,7 +43,13 @@ def test_a_weight_counts_its_text_that_often():
     assert weighted == pytest.approx(estimate(lower[again], upper[again]), rel=0.03)
 
 
+def test_where_most_texts_lie_beyond_the_longest_length_there_is_no_mean():
+    for longest, known in (([12, 12, 4, 8], True), ([12, 12, 12, 4], False)):
+        statistic = weighted_censored_mean(*find_bins(longest, [4, 8, 12]))
+        assert np.isfinite(statistic(np.array([[1.0, 1, 1, 1], [0, 1, 2, 1]]))).tolist() == [known] * 2
+
+
 def test_texts_that_all_lie_beyond_the_longest_length_have_no_mean():
-    lower, upper = find_bins([12, 12, 8], [4, 8, 12])
+    lower, upper = find_bins([12, 12, 8, 4], [4, 8, 12])
     statistic = weighted_censored_mean(lower, upper)
-    assert np.isnan(statistic(np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]))).tolist() == [True, False]
+    assert np.isnan(statistic(np.array([[2.0, 2.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]))).tolist() == [True, False]

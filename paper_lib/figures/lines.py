@@ -82,7 +82,7 @@ def plot_shares(
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(FixedLocator(sorted(data[x].unique())))
     ax.xaxis.set_major_formatter(THOUSANDS)
-    ax.set_ylim(-0.04, 1.04)
+    ax.set_ylim(-0.07, 1.07)  # room for a whole mark at either end
     return ax
 
 
