@@ -7,9 +7,12 @@ PY     := $(VENV)/bin/python
 
 TORCH  := 2.13.0
 
-# Two notebooks at a time, unless the command line says otherwise (-j1, -j4).
+# Two notebooks at a time, unless the command line says otherwise (-j1, -j4); a make that a recipe starts is on its own.
 MAKEFLAGS += -j2
 unexport MAKEFLAGS
+ifneq ($(word 2,$(MAKECMDGOALS)),)
+.NOTPARALLEL: # `make clean reproduce`: one after the other
+endif
 
 # Of `make quickstart`: as it was given, dollars and quotes included, and through the environment.
 export QUICKSTART_TEXT = $(value TEXT)

@@ -31,7 +31,7 @@ from paper_lib.tables import to_markdown
 SHIPPED = ROOT / "data" / "models" / "novels-5m"
 AIMS = {"starting": (1, 0.03), "cramming": (8, 0.1), "storing": (1, 0.001)}  # weight, seconds at most until the alarm
 PHASES = tuple(AIMS)
-CASES_PER_KILL = 8  # more than a process gets done in that time
+CASES_PER_KILL = 8  # more than a process gets done before its alarm
 MAY_DIFFER = {"wall_seconds", "vectors_sha256"}  # the hash changes with the last bit
 # Processes are forked, so that torch is imported once; a fork must find no threads.
 FORK = get_context("fork")

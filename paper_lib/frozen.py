@@ -1,6 +1,7 @@
 """Frozen runs: a finished sweep as one Parquet table and one safetensors file under data/, hashed in the manifest."""
 
 import io
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from .capacity import CASE_COLUMNS, paper_cross_entropy
-from .config import list_later_defaults
+from .config import OPTIMISER_PREFIX, CaseConfig, list_later_defaults
 from .errors import InputError, unknown_name
 from .files import write_bytes
 from .paths import DATA, relative_to_root
@@ -18,15 +19,19 @@ from .storage import find_storage, unpack
 from .store import Store
 
 KEPT = ("longest_exact", "all")
+OF_ONE_CASE = {"text_id", "ids_sha256", "length", "restart", "init_from", "continues"}
 
 
 def freeze(store: Store, data: Path = DATA, *, keep: str = "longest_exact", extend: bool = False) -> tuple[Path, Path]:
     """Write all records of a store to data/runs/<sweep>.parquet, the vectors worth keeping to data/vectors, hash both.
 
     Kept are the vectors that ``select_kept`` names, or with ``keep`` = "all" those of every case. With ``extend`` the
-    cases that are frozen already and not in the store stay: a sweep whose store is gone can be given more lengths.
+    cases that are frozen already and not in the store stay, and their vectors as they were kept: a sweep whose store is
+    gone can be given more lengths.
+
     Raises InputError for a store that is empty or holds only a part of its texts somewhere, a damaged file, a record
-    that claims exactness without having been measured on a CPU, or vectors to keep that are not there.
+    that claims exactness without having been measured on a CPU, settings other than those of the cases that stay, or
+    vectors to keep that are gone.
     """
     if keep not in KEPT:
         raise unknown_name("vectors to keep", keep, KEPT)
@@ -37,9 +42,11 @@ def freeze(store: Store, data: Path = DATA, *, keep: str = "longest_exact", exte
     frame = pd.DataFrame([record for record, _ in cases])
     tensors = {record["key"]: find_storage(record["storage"]).pack(found) for record, found in cases}
     if extend:
-        before = pd.read_parquet(io.BytesIO(read_bytes(table, data)))
+        before = _complete(pd.read_parquet(io.BytesIO(read_bytes(table, data))))
+        _check_same_settings(store, before, frame)
         frame = pd.concat([before[~before["key"].isin(frame["key"])], frame])
         with _open_vectors(name, data) as file:
+            keep = (file.metadata() or {}).get("keep", keep)  # what was kept is not thrown away
             tensors = {key: file.get_tensor(key) for key in file.keys()} | tensors  # noqa: SIM118, not a dict
     frame = frame.sort_values("key", ignore_index=True)
     _check_whole(store, frame)
@@ -50,6 +57,22 @@ def freeze(store: Store, data: Path = DATA, *, keep: str = "longest_exact", exte
     write_bytes(table, _pack(frame))
     write_manifest(data, changed=(table, vectors))
     return table, vectors
+
+
+def _check_same_settings(store, before, frame):
+    # Of one arm, protocol and number of vectors everything is alike but the texts and their lengths.
+    fields = CaseConfig.model_fields.keys() - OF_ONE_CASE
+    by, settings = ["arm", "protocol", "n_mem"], [c for c in frame if c in fields or c.startswith(OPTIMISER_PREFIX)]
+    known, new = (
+        runs.astype(object).where(runs.notna(), None).groupby(by)[settings].agg(set) for runs in (before, frame)
+    )
+    for group, column in itertools.product(known.index.intersection(new.index), settings):
+        if known.loc[group, column] != new.loc[group, column]:
+            was, now = (sorted(map(str, some.loc[group, column])) for some in (known, new))
+            raise InputError(
+                f"{store.folder.name} is frozen with {column} {', '.join(was)}, now it is {', '.join(now)}; "
+                "run the sweep under a name of its own"
+            )
 
 
 def _check_whole(store, frame):
@@ -83,7 +106,7 @@ def load_runs(data: Path = DATA, *, name: str = "*") -> pd.DataFrame:
     """
     tables = sorted((data / "runs").glob(f"{name}.parquet"))
     if not tables:
-        return pd.DataFrame(columns=[*CASE_COLUMNS, "arm"])
+        return pd.DataFrame(columns=[*CASE_COLUMNS, "arm", "key", "sweep"])
     frames = [_complete(pd.read_parquet(io.BytesIO(read_bytes(path, data)))).assign(sweep=path.stem) for path in tables]
     cases = pd.concat(frames, ignore_index=True).assign(origin="measured")
     for column, total in (("paper_ce_lm_nats", "ce_lm_nats"), ("paper_ce_mem_nats", "ce_mem_min_nats")):

@@ -179,9 +179,9 @@ def compute_capacities(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> p
     ``decoding_capacity_tokens`` is the published criterion (mean teacher-forced accuracy >= .99);
     ``exact_tokens_mean`` and ``exact_bytes_mean`` average each text's longest exact length tried, so they are lower
     bounds; ``exact_tokens_estimate`` places each text between its longest exact length and the next (see
-    ``censored``), and ``exact_tokens_low`` and ``_high`` are the interval of that. ``share_ended_by_budget`` is the
-    share of inexact cases that ran out of steps: more steps might have made them exact. ``info_gain_nats``
-    is the gain in true sums at ``gain_length_tokens``, the first length of which no text is exact (null if none).
+    ``censored``; null where most lie beyond the last), and ``exact_tokens_low`` and ``_high`` are the interval of that.
+    ``share_ended_by_budget`` is the share of inexact cases that ran out of steps: more steps might have made them
+    exact. ``info_gain_nats`` is the gain in true sums at ``gain_length_tokens``, the first length of which no text is exact (null if none).
     """
 
     def compute(part):

@@ -94,7 +94,8 @@ def compute_held(cases: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (name, arm, n_mem, text_id), group in cases.groupby(["name", "arm", "n_mem", "text_id"], sort=False):
-        best = group.loc[group.sort_values("length")["exact_length_tokens"].idxmax()]
+        group = group.sort_values("length")
+        best = group.iloc[group["exact_length_tokens"].argmax()]
         tokens = int(best["exact_length_tokens"])
         rows.append(
             {

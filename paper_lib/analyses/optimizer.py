@@ -130,6 +130,8 @@ def count_saved(cases: pd.DataFrame, arm: str, reference: str, *, n_resamples: i
     curve, target = curve.to_numpy(), at_end["tokens"].to_numpy()
 
     def times_fewer(weights):
+        if not len(steps):
+            return np.zeros(len(weights))
         reached = weights @ curve >= (weights @ target)[:, None] - 1e-9
         return np.where(reached.any(axis=1), budget / steps[reached.argmax(axis=1)], 0)
 

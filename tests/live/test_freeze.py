@@ -101,10 +101,39 @@ def test_a_frozen_sweep_whose_store_is_gone_is_extended_as_if_it_were_there(sett
         frozen.freeze(some, parts, keep=keep, extend=lengths == [2])
     for name in (f"runs/{store.folder.name}.parquet", f"vectors/{store.folder.name}.safetensors"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
+    frozen.freeze(some, parts, extend=True)  # without the other vectors, those that were kept are
+    assert set(frozen.load_vectors(store.folder.name, parts)) == set(frozen.load_vectors(store.folder.name, whole))
     frozen.freeze(some, parts)  # without saying so, what is frozen is what is there
     assert set(frozen.load_runs(parts)["length"]) == {2}
     with pytest.raises(InputError, match="of the vectors to keep are neither in"):
         frozen.freeze(Store(store.folder.name, tmp_path / "[1]"), _without_vectors(parts), keep="all", extend=True)
+
+
+def test_a_table_of_an_earlier_version_is_extended_too(settings, store, tmp_path):
+    settings |= {"n_mem": [2], "lengths": [1], "protocols": ["strict"]}
+    copy_run(settings, store)
+    table, _ = frozen.freeze(store, tmp_path)
+    later = ["arm", "restart", "loss", "parametrisation", "finder", "exact_length_tokens", "exact_ids_sha256"]
+    pd.read_parquet(table).drop(columns=later).to_parquet(table)
+    manifest.write_manifest(tmp_path)
+    longer = Store(store.folder.name, tmp_path / "longer")
+    copy_run(settings | {"lengths": [2]}, longer)
+    frozen.freeze(longer, tmp_path, extend=True)
+    cases = frozen.load_runs(tmp_path, name=store.folder.name)
+    assert cases.groupby(["length", "arm", "restart", "finder"]).size().to_dict() == {
+        (1, "", 0, "optimise"): 2, (2, "", 0, "optimise"): 2,
+    }  # fmt: skip
+    assert set(frozen.load_vectors(store.folder.name, tmp_path)) == set(frozen.select_kept(cases)["key"])
+
+
+def test_other_settings_do_not_extend_a_frozen_sweep(settings, store, tmp_path):
+    settings |= {"n_mem": [2], "lengths": [1], "protocols": ["strict"]}
+    copy_run(settings, store)
+    frozen.freeze(store, tmp_path)
+    other = Store(store.folder.name, tmp_path / "other")
+    copy_run(settings | {"lengths": [2], "seed": 1}, other)
+    with pytest.raises(InputError, match="is frozen with seed 0, now it is 1; run the sweep under a name of its own"):
+        frozen.freeze(other, tmp_path, extend=True)
 
 
 def _without_vectors(data):
@@ -167,7 +196,9 @@ def test_frozen_tables_are_checked_against_the_manifest(settings, store, tmp_pat
 
 
 def test_no_frozen_runs_is_an_empty_frame_of_cases(tmp_path):
-    assert list(frozen.load_runs(tmp_path).columns) == [*capacity.CASE_COLUMNS, "arm"]
+    for runs in (frozen.load_runs(tmp_path), frozen.load_runs(name="nobody-ran-it")):
+        assert runs.empty
+        assert list(runs.columns) == [*capacity.CASE_COLUMNS, "arm", "key", "sweep"]
 
 
 def test_exactness_found_elsewhere_is_proven_on_a_cpu_before_it_is_frozen(settings, store, tmp_path):

@@ -363,6 +363,7 @@ def test_killed_while_it_goes_on_nothing_is_lost(settings, tmp_path):
 
 def test_a_case_starts_from_the_vectors_of_another_sweep(settings, tmp_path, monkeypatch):
     monkeypatch.setattr("paper_lib.live.more.Store", lambda name: Store(name, tmp_path))
+    settings["model"]["name"] = save_tiny_model(tmp_path / "two-layers")
     settings |= {"n_mem": [1], "protocols": ["strict"], "optimiser": {"lr": 0.1, "max_steps": 80}}
     short, longer = Store("tiny", tmp_path), Store("longer", tmp_path)
     run_sweep(config.Sweep(**settings | {"lengths": [2, 3]}), short)

@@ -109,7 +109,11 @@ def test_products_are_those_committed():
 # --- execution -----------------------------------------------------------------------------------------------------
 
 QUICK = {"N_RESAMPLES": 50, "MODELS": ["EleutherAI/pythia-160m"], "FIGURE_3_MODELS": ["state-spaces/mamba-130m-hf"]}
-SPECIAL = {"02_entropy_cutoff": {"N_RESAMPLES": 0}, "05_text_sources": {"N_RESAMPLES": 0}}  # no intervals
+SPECIAL = {
+    "01_decoding_capacity": {"MODELS": ["facebook/opt-1.3b"]},
+    "02_entropy_cutoff": {"N_RESAMPLES": 0},  # no intervals
+    "05_text_sources": {"N_RESAMPLES": 0},
+}
 
 
 def test_runs_with_other_parameters_and_touches_nothing_committed(path, notebook, tmp_path):
