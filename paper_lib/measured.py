@@ -181,7 +181,8 @@ def compute_capacities(cases: pd.DataFrame, *, n_resamples: int, seed: int) -> p
     bounds; ``exact_tokens_estimate`` places each text between its longest exact length and the next (see
     ``censored``; null where most lie beyond the last), and ``exact_tokens_low`` and ``_high`` are the interval of that.
     ``share_ended_by_budget`` is the share of inexact cases that ran out of steps: more steps might have made them
-    exact. ``info_gain_nats`` is the gain in true sums at ``gain_length_tokens``, the first length of which no text is exact (null if none).
+    exact. ``info_gain_nats`` is the gain in true sums at ``gain_length_tokens``, the first length of which no text is
+    exact (null if none).
     """
 
     def compute(part):
