@@ -584,14 +584,14 @@ def slow_horizon(lm, protocol, case, settings, stage_tokens, stage_steps, doubli
     [("llama", 1, False), ("llama", 3, False), ("llama", 2, True), ("mamba", 2, True)],
 )
 def test_a_growing_target_passes_the_stages_of_a_plain_loop(architecture, stage_tokens, doubling):
-    lm, protocol, settings = make_lm(architecture), find_protocol("strict"), Optimiser(lr=0.3, max_steps=120)
-    goal = Growing(-math.inf, stage_tokens=stage_tokens, stage_steps=40, doubling=doubling)
+    lm, protocol, settings = make_lm(architecture), find_protocol("strict"), Optimiser(lr=0.3, max_steps=200)
+    goal = Growing(-math.inf, stage_tokens=stage_tokens, stage_steps=50, doubling=doubling)
     some = cases(3, 10, n_mem=6) + [
         Case("short", random_ids(1, 7, 5)[0], n_mem=6)
     ]  # texts of two lengths, rows that enter late
     found = by_key(optimise(lm, protocol, some, Recipe(goal, settings), batch_size=3))
     for case in some:
-        passed = slow_horizon(lm, protocol, case, settings, stage_tokens, 40, doubling)
+        passed = slow_horizon(lm, protocol, case, settings, stage_tokens, 50, doubling)
         result = found[case.key]
         columns = result.measured
         assert list(zip(columns["stage_steps_each"], columns["stage_targets_each"], strict=True)) == sorted(
