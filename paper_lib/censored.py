@@ -9,7 +9,7 @@ from scipy import stats
 
 SHAPES = np.geomspace(0.5, 12, 60)
 N_SCALES = 300  # from a third of the shortest bin's upper end to twice the longest end
-N_AT_ONCE = 16  # resamples: their likelihoods stay in the processor's cache, which is three times as fast
+N_AT_ONCE = 16  # resamples, whose likelihoods stay in the processor's cache
 
 
 def find_bins(longest, lengths) -> tuple[np.ndarray, np.ndarray]:
