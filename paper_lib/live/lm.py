@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -100,8 +100,17 @@ class FrozenLM:
                 inputs_embeds=inputs.embeds, logits_to_keep=inputs.positions, use_cache=False, **inputs.options
             ).logits
 
-    def score(self, inputs: Inputs, targets: Int[Tensor, "case kept"], loss: Loss = CROSS_ENTROPY) -> Scores:
-        """Return the scores, each (case, kept), of the tokens ``targets`` at the positions asked for."""
+    def score(
+        self,
+        inputs: Inputs,
+        targets: Int[Tensor, "case kept"],
+        loss: Loss = CROSS_ENTROPY,
+        counts: Bool[Tensor, "case kept"] | None = None,
+    ) -> Scores:
+        """Return the scores, each (case, kept), of the tokens ``targets`` at the positions asked for.
+
+        Those that do not count are not asked of a plain head, which in a small model is most of the work: they are 0.
+        """
         if self.plain_head:
             with self._computing(inputs.embeds.shape[1]):
                 output = self.model.base_model(inputs_embeds=inputs.embeds, use_cache=False, **inputs.options)
@@ -109,8 +118,13 @@ class FrozenLM:
                 weight, bias = head.weight, head.bias
             dtype = self.autocast or weight.dtype
             bias = None if bias is None else bias.to(dtype)
-            hidden = output.last_hidden_state[:, inputs.positions].flatten(0, 1).to(dtype)
-            scores = score_hidden(hidden, weight.to(dtype), bias, targets.flatten(), loss)
+            hidden, asked = output.last_hidden_state[:, inputs.positions].flatten(0, 1), targets.flatten()
+            if counts is not None:
+                (chosen,) = counts.flatten().nonzero(as_tuple=True)
+                hidden, asked = hidden[chosen], asked[chosen]
+            scores = score_hidden(hidden.to(dtype), weight.to(dtype), bias, asked, loss)
+            if counts is not None:
+                scores = [score.new_zeros(counts.numel()).index_put((chosen,), score) for score in scores]
         else:
             logits = self.logits(inputs).flatten(0, 1)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import InputError
@@ -20,10 +20,11 @@ def score_targets(
     vectors: Float[Tensor, "case row width"] | None,
     ids: Int[Tensor, "case pos"],
     loss: Loss = CROSS_ENTROPY,
+    counts: Bool[Tensor, "case target"] | None = None,
 ) -> Scores:
-    """Return the scores of every target, each (case, target), with vectors or of the LM alone (None)."""
+    """Return the scores of every target that counts, each (case, target), with vectors or of the LM alone (None)."""
     inputs = protocol.baseline(lm, ids) if vectors is None else protocol.build(lm, vectors, ids)
-    return lm.score(inputs, protocol.targets(ids), loss)
+    return lm.score(inputs, protocol.targets(ids), loss, counts)
 
 
 def measure(
@@ -41,9 +42,11 @@ def measure(
     ``first_error`` is the place of the first miss (-1 for none), ``margin`` is the smallest lead in logits of a target
     over the best other token.
     """
-    value, ce, hit, lead = score_targets(lm, protocol, vectors, ids, loss)
+    counts = None
     if n_active is not None:
-        counts = torch.arange(hit.shape[1], device=hit.device) < n_active.unsqueeze(1)
+        counts = torch.arange(protocol.n_targets(ids.shape[1]), device=ids.device) < n_active.unsqueeze(1)
+    value, ce, hit, lead = score_targets(lm, protocol, vectors, ids, loss, counts)
+    if counts is not None:
         value, ce = (torch.where(counts, numbers, 0) for numbers in (value, ce))
         hit, lead = hit | ~counts, torch.where(counts, lead, torch.inf)
     all_correct, n_idle = hit.all(dim=1), 0 if n_active is None else hit.shape[1] - n_active

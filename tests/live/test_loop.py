@@ -14,7 +14,7 @@ from paper_lib.errors import InputError
 from paper_lib.live.goals import GOALS, SAFE_MARGIN, Goal, Growing, find_goal
 from paper_lib.live.lm import FUSED_FROM, FrozenLM, Inputs, prepare_lm
 from paper_lib.live.loop import optimise
-from paper_lib.live.loss import CROSS_ENTROPY
+from paper_lib.live.loss import CROSS_ENTROPY, score_hidden
 from paper_lib.live.measure import fill_batch, measure, measure_with_gradient
 from paper_lib.live.movers import MOVERS
 from paper_lib.live.proofs import climb_ladder
@@ -367,8 +367,8 @@ def test_short_texts_under_autocast_on_a_cpu_do_without_the_fused_attention():
 def test_what_autocast_alone_solves_goes_on_under_the_strict_rule():
     # Autocast that flatters: it finds every target right by a wide margin from the fifth step on.
     class Flattered(FrozenLM):
-        def score(self, inputs, targets, loss):
-            scores = super().score(inputs, targets, loss)
+        def score(self, inputs, targets, loss, counts=None):
+            scores = super().score(inputs, targets, loss, counts)
             n_steps.append(1) if self.autocast else n_checks.append(1)
             flatter = self.autocast and len(n_steps) >= 5
             return scores._replace(hit=scores.hit | True, lead=scores.lead.abs() + 1) if flatter else scores
@@ -477,11 +477,11 @@ def test_out_of_memory_means_fewer_rows_at_a_time_and_the_same_results():
     lm, protocol, seen = make_lm("llama"), find_protocol("strict"), []
 
     class Small(FrozenLM):
-        def score(self, inputs, targets, loss):
+        def score(self, inputs, targets, loss, counts=None):
             seen.append(len(targets))
             if len(targets) > 2:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return super().score(inputs, targets, loss)
+            return super().score(inputs, targets, loss, counts)
 
     settings, some = Optimiser(max_steps=30), cases(7, 4)
     small = by_key(optimise(take_as(Small, lm), protocol, some, Recipe(NEVER, settings), batch_size=5))
@@ -493,7 +493,7 @@ def test_out_of_memory_means_fewer_rows_at_a_time_and_the_same_results():
 
 def test_a_text_that_never_fits_in_memory_is_told_in_one_line():
     class Tiny(FrozenLM):
-        def score(self, inputs, targets, loss):
+        def score(self, inputs, targets, loss, counts=None):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     lm = take_as(Tiny, make_lm("llama"))
@@ -653,10 +653,10 @@ def test_a_batch_is_as_large_as_the_texts_that_are_in_it_allow():
 
 def test_what_is_measured_again_without_autocast_also_goes_in_parts_that_fit():
     class Small(FrozenLM):
-        def score(self, inputs, targets, loss):
+        def score(self, inputs, targets, loss, counts=None):
             if len(targets) > 2 and not self.autocast:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            scores = super().score(inputs, targets, loss)
+            scores = super().score(inputs, targets, loss, counts)
             return scores._replace(hit=scores.hit | True, lead=scores.lead.abs() + 1)
 
     lm = take_as(Small, make_lm("llama", torch.float32), autocast=torch.bfloat16)
@@ -672,10 +672,27 @@ def test_only_what_counts_goes_through_the_model():
     assert seen == [[9, 9]] * 4
 
 
+def test_only_targets_that_count_go_through_the_head(monkeypatch):
+    lm, protocol, ids = make_lm("llama"), find_protocol("strict"), random_ids(3, 9)
+    vectors, n_active, n_scored = torch.randn(3, 1, lm.d_embed).double(), torch.tensor([9, 1, 4]), []
+
+    def count(hidden, *rest):
+        n_scored.append(len(hidden))
+        return score_hidden(hidden, *rest)
+
+    monkeypatch.setattr("paper_lib.live.lm.score_hidden", count)
+    chosen = measure_with_gradient(lm, protocol, CROSS_ENTROPY, vectors, ids, n_active)
+    all_of_them = dataclasses.replace(lm, plain_head=False)
+    plain = measure_with_gradient(all_of_them, protocol, CROSS_ENTROPY, vectors, ids, n_active)
+    assert n_scored == [9 + 1 + 4]
+    for name, values in plain.items():
+        torch.testing.assert_close(chosen[name], values)
+
+
 def test_a_stage_that_autocast_alone_reaches_is_not_passed():
     class Flattered(FrozenLM):
-        def score(self, inputs, targets, loss):
-            scores = super().score(inputs, targets, loss)
+        def score(self, inputs, targets, loss, counts=None):
+            scores = super().score(inputs, targets, loss, counts)
             return scores._replace(hit=scores.hit | True, lead=scores.lead.abs() + 1) if self.autocast else scores
 
     lm = take_as(Flattered, make_lm("llama", torch.float32), autocast=torch.bfloat16)
