@@ -2,9 +2,11 @@
 
 import functools
 import hashlib
-from collections import defaultdict
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +27,14 @@ from .tokens import decode_bytes, decode_characters
 
 N_DECODED = 32  # texts at a time
 FULL_PRECISION = (torch.float32, torch.float64)
+
+
+class Claim(NamedTuple):
+    """A frozen record that says what its vectors decode to."""
+
+    sweep: str
+    record: dict
+    vectors: np.ndarray
 
 
 def climb_ladder(
@@ -106,24 +116,25 @@ def check_vectors(data: Path = DATA, report: Callable[[str], None] = print) -> l
     them must be there, and no others. Those of a real model that is not fetched cannot be decoded, which is reported
     and is no disagreement.
     """
-    problems, cases, load = [], load_runs(data), functools.cache(load_lm)
-    for sweep, group in cases.groupby("sweep") if len(cases) else ():
-        vectors, records = load_vectors(sweep, data), group.set_index("key")
-        place, wrong = f"data/vectors/{sweep}.safetensors", []
+    runs, wrong, claims, missing = load_runs(data), {}, [], {}
+    for sweep, group in runs.groupby("sweep") if len(runs) else ():
+        vectors, records = load_vectors(sweep, data), group.set_index("key", drop=False)
+        wrong[sweep] = []
         if set(vectors) != list_kept(group, sweep, data):
-            wrong.append(f"{place} does not hold the vectors that its records ask for")
-        missing = {name for name in records["model"] if not is_fetched(name)}
-        exact = records.index[(records["exact_length_tokens"] > 0) & ~records["model"].isin(missing)]
-        claimed = [records.loc[key].to_dict() | {"key": key} for key in sorted(set(vectors) & set(exact))]
-        for record, right in zip(claimed, _decode_to_their_texts(claimed, vectors, load), strict=True):
-            if not right:
-                wrong.append(f"{place}: {record['key']} does not decode to its text")
-        n_decoded = len(set(vectors) - set(records.index[records["model"].isin(missing)]))
-        report(f"vectors: {sweep}: {n_decoded} decoded, {len(wrong)} problems")
-        for name in sorted(missing):
+            wrong[sweep].append(f"data/vectors/{sweep}.safetensors does not hold the vectors that its records ask for")
+        missing[sweep] = sorted(name for name in records["model"].unique() if not is_fetched(name))
+        exact = records.index[(records["exact_length_tokens"] > 0) & ~records["model"].isin(missing[sweep])]
+        claims += [Claim(sweep, records.loc[key].to_dict(), vectors[key]) for key in exact if key in vectors]
+    for claim, right in _check_claims(claims, report):
+        if not right:
+            place = f"data/vectors/{claim.sweep}.safetensors"
+            wrong[claim.sweep].append(f"{place}: {claim.record['key']} does not decode to its text")
+    n_decoded = Counter(claim.sweep for claim in claims)
+    for sweep, problems in wrong.items():
+        report(f"vectors: {sweep}: {n_decoded[sweep]} decoded, {len(problems)} problems")
+        for name in missing[sweep]:
             report(f"vectors: {sweep}: {name} is not fetched (python -m paper_lib fetch {name}), so not decoded")
-        problems += wrong
-    return problems
+    return list(itertools.chain.from_iterable(wrong.values()))
 
 
 def decode_together(
@@ -167,20 +178,21 @@ def _prove_start(lm, protocol, vectors, ids, row, length):
     return climb_ladder(lm, protocol, vectors[one], ids[one, :length])[0]["exact_length_tokens"]
 
 
-def _decode_to_their_texts(records, vectors, load):
-    # Which records' vectors decode to their texts, many at a time.
-    right, groups = {}, defaultdict(list)
-    for record in records:
+def _check_claims(claims, report):
+    # Each claim and whether its vectors decode to its text: those of one model and kind many at a time, of all sweeps.
+    load, groups = functools.cache(load_lm), defaultdict(list)
+    for claim in claims:
+        record = claim.record
         length = None if find_protocol(record["protocol"]).extends else _decoded_length(record)
-        groups[record["weights"], record["dtype"], record["protocol"], vectors[record["key"]].shape, length].append(
-            record
-        )
+        groups[record["weights"], record["dtype"], record["protocol"], claim.vectors.shape, length].append(claim)
     for group in groups.values():
-        lm = load_same(group[0], load)
+        record = group[0].record
+        report(f"vectors: decoding {len(group)} of {record['model']}, {record['protocol']}")
+        lm, group = load_same(record, load), sorted(group, key=lambda claim: _decoded_length(claim.record))
         for some in (group[start : start + N_DECODED] for start in range(0, len(group), N_DECODED)):
-            for record, ids in zip(some, decode_together(lm, some, [vectors[r["key"]] for r in some]), strict=True):
-                right[record["key"]] = is_its_text(lm, record, ids)
-    return [right[record["key"]] for record in records]
+            texts = decode_together(lm, [claim.record for claim in some], [claim.vectors for claim in some])
+            for claim, ids in zip(some, texts, strict=True):
+                yield claim, is_its_text(lm, claim.record, ids)
 
 
 def _decode_ids(lm, record, vectors):

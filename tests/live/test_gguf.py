@@ -194,10 +194,10 @@ def test_frozen_vectors_of_a_model_that_is_not_fetched_are_reported_and_are_no_p
     freeze(Store("tiny", tmp_path), tmp_path / "data")
     said = []
     assert check_vectors(tmp_path / "data", report=said.append) == []
-    assert said == ["vectors: tiny: 1 decoded, 0 problems"]
+    assert said == ["vectors: decoding 1 of toy, strict", "vectors: tiny: 1 decoded, 0 problems"]
     toy.path.unlink()
     assert check_vectors(tmp_path / "data", report=said.append) == []
-    assert said[1:] == [
+    assert said[2:] == [
         "vectors: tiny: 0 decoded, 0 problems",
         "vectors: tiny: toy is not fetched (python -m paper_lib fetch toy), so not decoded",
     ]
