@@ -110,15 +110,16 @@ def test_a_falling_learning_rate_is_torchs_cosine():
         AdamW("linear")
 
 
-def test_a_learning_rate_that_rises_and_falls_to_a_floor_is_that_of_transformers():
-    rule = Optimiser(lr=0.5, weight_decay=0.0, max_steps=20)
+@pytest.mark.parametrize(("max_steps", "n_steps"), [(20, None), (7, 20)])
+def test_a_learning_rate_that_rises_and_falls_to_a_floor_is_that_of_transformers(max_steps, n_steps):
+    rule = Optimiser(lr=0.5, weight_decay=0.0, max_steps=max_steps)
     theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     schedule = get_cosine_with_min_lr_schedule_with_warmup(theirs, 5, 20, min_lr_rate=0.1)
     zero, one = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     for age in range(1, 25):
         # From the same moments, an update is as large as its learning rate.
         fresh = AdamW().start({"v": zero})
-        later = AdamW("cosine", warmup=5, floor=0.1).move(
+        later = AdamW("cosine", warmup=5, floor=0.1, n_steps=n_steps).move(
             {"v": zero}, {"v": one}, one[:, 0], fresh, torch.tensor([age]), rule
         )
         plain = AdamW().move({"v": zero}, {"v": one}, one[:, 0], fresh, torch.tensor([age]), rule)
@@ -126,7 +127,15 @@ def test_a_learning_rate_that_rises_and_falls_to_a_floor_is_that_of_transformers
         assert later[0]["v"].item() == pytest.approx(expected * plain[0]["v"].item(), abs=1e-12)
         theirs.step()
         schedule.step()
-    for wrong, says in (({"floor": 2.0}, "floor between 0 and 1"), ({"floor": 0.1}, "a floor needs schedule='cosine'")):
+
+
+def test_a_schedule_that_cannot_be_is_refused():
+    for wrong, says in (
+        ({"floor": 2.0}, "floor between 0 and 1"),
+        ({"floor": 0.1}, "a floor and n_steps need schedule='cosine'"),
+        ({"n_steps": 9}, "a floor and n_steps need schedule='cosine'"),
+        ({"schedule": "cosine", "warmup": 9, "n_steps": 9}, "n_steps 9 is not above the 9 of warmup"),
+    ):
         with pytest.raises(ValueError, match=says):
             AdamW(**wrong)
 

@@ -18,28 +18,31 @@ class AdamW(Mover):
     """AdamW (Loshchilov and Hutter, algorithm 2) with bias corrections of each row's own age.
 
     torch's optimiser keeps one step counter per tensor, which would be wrong for a row that came later. With
-    ``schedule`` "cosine" the learning rate falls over max_steps, to its share ``floor``; before that it rises from zero
-    over ``warmup`` steps. ``normalised`` divides the whole update of a row by one root mean square instead of each
-    number by its own, so that it turns with the coordinates.
+    ``schedule`` "cosine" the learning rate falls over ``n_steps``, max_steps unless given, to its share ``floor``; at
+    first it rises from zero over ``warmup`` of them. ``normalised`` divides the whole update of a row by one root mean
+    square instead of each number by its own, so that it turns with the coordinates.
     """
 
     schedule: str = "constant"
     normalised: bool = False
     warmup: int = 0
     floor: float = 0.0
+    n_steps: int | None = None
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
         if self.warmup < 0 or not 0 <= self.floor <= 1:
             raise ValueError("warmup is at least 0, floor between 0 and 1")
-        if self.floor and self.schedule == "constant":
-            raise ValueError("a floor needs schedule='cosine'")
+        if self.schedule == "constant" and (self.floor or self.n_steps):
+            raise ValueError("a floor and n_steps need schedule='cosine'")
+        if self.n_steps is not None and self.n_steps <= self.warmup:
+            raise ValueError(f"n_steps {self.n_steps} is not above the {self.warmup} of warmup")
 
     @property
     def counts_on_budget(self) -> bool:
-        """Whether the learning rate falls."""
-        return self.schedule != "constant"
+        """Whether the learning rate falls over the budget."""
+        return self.schedule != "constant" and self.n_steps is None
 
     def start(self, params: Tensors) -> Tensors:
         """Return zero first and second moments of each parameter."""
@@ -80,7 +83,8 @@ class AdamW(Mover):
         # Of the learning rate, at the age of each row.
         if self.schedule == "constant" and not self.warmup:
             return 1
-        taken, n_falling = steps - 1 - self.warmup, max(1, settings.max_steps - self.warmup)
+        taken = steps - 1 - self.warmup
+        n_falling = max(1, (self.n_steps or settings.max_steps) - self.warmup)
         share = torch.ones_like(steps)
         if self.schedule == "cosine":
             share = (1 + torch.cos(math.pi * (taken / n_falling).clamp(max=1))) / 2
