@@ -109,8 +109,10 @@ class FrozenLM:
     ) -> Scores:
         """Return the scores, each (case, kept), of the tokens ``targets`` at the positions asked for.
 
-        Those that do not count are not asked of a plain head, which in a small model is most of the work: they are 0.
+        What is returned of targets that do not count means nothing: on a CPU they do not go through a plain head, which
+        is most of the work where the vocabulary is large.
         """
+        skips = counts is not None and counts.device.type == "cpu"  # a GPU would have to be waited for
         if self.plain_head:
             with self._computing(inputs.embeds.shape[1]):
                 output = self.model.base_model(inputs_embeds=inputs.embeds, use_cache=False, **inputs.options)
@@ -119,11 +121,11 @@ class FrozenLM:
             dtype = self.autocast or weight.dtype
             bias = None if bias is None else bias.to(dtype)
             hidden, asked = output.last_hidden_state[:, inputs.positions].flatten(0, 1), targets.flatten()
-            if counts is not None:
+            if skips:
                 (chosen,) = counts.flatten().nonzero(as_tuple=True)
                 hidden, asked = hidden[chosen], asked[chosen]
             scores = score_hidden(hidden.to(dtype), weight.to(dtype), bias, asked, loss)
-            if counts is not None:
+            if skips:
                 scores = [score.new_zeros(counts.numel()).index_put((chosen,), score) for score in scores]
         else:
             logits = self.logits(inputs).flatten(0, 1)

@@ -22,7 +22,10 @@ def score_targets(
     loss: Loss = CROSS_ENTROPY,
     counts: Bool[Tensor, "case target"] | None = None,
 ) -> Scores:
-    """Return the scores of every target that counts, each (case, target), with vectors or of the LM alone (None)."""
+    """Return the scores of every target, each (case, target), with vectors or of the LM alone (None).
+
+    Those of targets that do not count mean nothing (see ``FrozenLM.score``).
+    """
     inputs = protocol.baseline(lm, ids) if vectors is None else protocol.build(lm, vectors, ids)
     return lm.score(inputs, protocol.targets(ids), loss, counts)
 

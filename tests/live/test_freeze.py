@@ -228,6 +228,29 @@ def test_exactness_found_elsewhere_is_proven_on_a_cpu_before_it_is_frozen(settin
     frozen.freeze(store, tmp_path)
 
 
+def test_vectors_of_several_sweeps_are_decoded_together_and_blamed_apart(settings, store, tmp_path, monkeypatch):
+    monkeypatch.setattr("paper_lib.live.proofs.N_DECODED", 3)  # so that a group of one kind is several batches
+    settings["optimiser"]["max_steps"] = 200
+    copy_run(settings, store)
+    other = Store("other", store.folder.parent)
+    copy_run(settings | {"name": "other", "lengths": [2]}, other)
+    data = tmp_path / "data"
+    for one in (store, other):
+        frozen.freeze(one, data)
+    said = []
+    assert check_vectors(data, report=said.append) == []
+    counts = {name: len(frozen.load_vectors(name, data)) for name in ("other", "tiny")}
+    assert said[-2:] == [f"vectors: {name}: {n} decoded, 0 problems" for name, n in counts.items()]
+    vectors = frozen.load_vectors("other", data)
+    spoilt = sorted(vectors)[0]
+    (data / "vectors" / "other.safetensors").write_bytes(save(vectors | {spoilt: -vectors[spoilt]}))
+    manifest.write_manifest(data)
+    assert check_vectors(data, report=said.append) == [
+        f"data/vectors/other.safetensors: {spoilt} does not decode to its text"
+    ]
+    assert said[-1].endswith("0 problems")
+
+
 def test_a_missing_vector_and_other_weights_are_noticed(settings, store, tmp_path):
     settings["lengths"], settings["optimiser"]["max_steps"] = [2], 200
     copy_run(settings, store)

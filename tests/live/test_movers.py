@@ -134,7 +134,7 @@ def test_a_schedule_that_cannot_be_is_refused():
         ({"floor": 2.0}, "floor between 0 and 1"),
         ({"floor": 0.1}, "a floor and n_steps need schedule='cosine'"),
         ({"n_steps": 9}, "a floor and n_steps need schedule='cosine'"),
-        ({"schedule": "cosine", "warmup": 9, "n_steps": 9}, "n_steps 9 is not above the 9 of warmup"),
+        ({"schedule": "cosine", "warmup": 9, "n_steps": 9}, "n_steps 9 is not a whole number above the 9 of warmup"),
     ):
         with pytest.raises(ValueError, match=says):
             AdamW(**wrong)

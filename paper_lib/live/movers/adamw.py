@@ -18,9 +18,9 @@ class AdamW(Mover):
     """AdamW (Loshchilov and Hutter, algorithm 2) with bias corrections of each row's own age.
 
     torch's optimiser keeps one step counter per tensor, which would be wrong for a row that came later. With
-    ``schedule`` "cosine" the learning rate falls over ``n_steps``, max_steps unless given, to its share ``floor``; at
-    first it rises from zero over ``warmup`` of them. ``normalised`` divides the whole update of a row by one root mean
-    square instead of each number by its own, so that it turns with the coordinates.
+    ``schedule`` "cosine" the learning rate falls over ``n_steps``, max_steps unless given, to its share ``floor``,
+    where it stays; at first it rises from zero over ``warmup`` of them. ``normalised`` divides the whole update of a
+    row by one root mean square instead of each number by its own, so that it turns with the coordinates.
     """
 
     schedule: str = "constant"
@@ -36,8 +36,8 @@ class AdamW(Mover):
             raise ValueError("warmup is at least 0, floor between 0 and 1")
         if self.schedule == "constant" and (self.floor or self.n_steps):
             raise ValueError("a floor and n_steps need schedule='cosine'")
-        if self.n_steps is not None and self.n_steps <= self.warmup:
-            raise ValueError(f"n_steps {self.n_steps} is not above the {self.warmup} of warmup")
+        if self.n_steps is not None and (type(self.n_steps) is not int or self.n_steps <= self.warmup):
+            raise ValueError(f"n_steps {self.n_steps} is not a whole number above the {self.warmup} of warmup")
 
     @property
     def counts_on_budget(self) -> bool:
