@@ -27,23 +27,25 @@ def weighted_censored_mean(lower, upper):
     """Return the bootstrap statistic: the mean of a Weibull distribution, by maximum likelihood over binned points.
 
     ``lower`` and ``upper`` (point,) are the ends of each point's bin. The maximum is taken on a grid of shapes and
-    scales, the same for all resamples, 2 % apart for a hundredfold range of lengths. NaN in a resample where every
-    point lies beyond the longest length, and in all where most points do: nothing bounds it.
+    scales, the same for all resamples, 2 % apart for a hundredfold range of lengths. A resample whose maximum is the
+    largest scale, twice the longest length, has no bound: it is infinite, and so may be the end of an interval.
+    Where most points lie beyond the longest length it is NaN throughout.
     """
     lower, upper = np.asarray(lower, float), np.asarray(upper, float)
-    if np.isinf(upper).mean() > 0.5:
+    beyond = np.isinf(upper)
+    if beyond.mean() > 0.5:
         return lambda weights: np.full(len(weights), np.nan)
     ends = np.unique(np.stack([lower, upper], axis=1), axis=0)
     member = (lower[:, None] == ends[:, 0]) & (upper[:, None] == ends[:, 1])
-    finite = upper[np.isfinite(upper)] if np.isfinite(upper).any() else lower
+    finite = upper[~beyond]
     scales = np.geomspace(max(finite.min(), 1) / 3, 2 * max(lower.max(), finite.max(), 1), N_SCALES)
     weibull = stats.weibull_min(SHAPES[:, None, None], scale=scales[None, :, None])
     log_share = np.log(np.maximum(weibull.cdf(ends[:, 1]) - weibull.cdf(ends[:, 0]), 1e-300)).reshape(-1, len(ends))
-    means = stats.weibull_min(SHAPES[:, None], scale=scales[None, :]).mean().ravel()
+    means = stats.weibull_min(SHAPES[:, None], scale=scales[None, :]).mean()
+    means[:, -1] = np.inf
 
     def mean(weights):
         parts = np.array_split(weights @ member, -(-len(weights) // N_AT_ONCE))
-        found = means[np.concatenate([np.argmax(counts @ log_share.T, axis=1) for counts in parts])]
-        return np.where(weights @ np.isfinite(upper) > 0, found, np.nan)
+        return means.ravel()[np.concatenate([np.argmax(counts @ log_share.T, axis=1) for counts in parts])]
 
     return mean

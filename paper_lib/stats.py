@@ -4,6 +4,7 @@ All intervals resample *clusters* (texts; books where texts share one), because 
 lengths are not independent. All randomness comes from one seed, so the same data give the same numbers.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -70,8 +71,8 @@ def bootstrap_clusters(
     ``cluster`` (point,) names each point's cluster; ``sample`` (point,), if given, the sample it belongs to: samples
     are resampled independently of each other. ``statistic`` maps weights (resample, point) to values (resample,):
     weight w means that the point's cluster was drawn w times, and all ones give the estimate itself. Resamples in which
-    the statistic is undefined (NaN) are left out. The limits are NaN for ``n_resamples`` = 0 or a sample of one
-    cluster.
+    the statistic is undefined (NaN) are left out; infinite ones lie beyond all others. The limits are NaN for
+    ``n_resamples`` = 0 or a sample of one cluster.
     """
     if n_resamples < 0 or seed < 0:
         raise InputError(f"n_resamples {n_resamples}, seed {seed}: both must be 0 or more")
@@ -93,8 +94,8 @@ def bootstrap_clusters(
             weights[:, points] = np.bincount(apart.ravel(), minlength=apart.size).reshape(rows.shape)[:, code]
         return np.asarray(statistic(weights)).reshape(drawn[0].shape[:-1])
 
-    with warnings.catch_warnings():
-        # scipy warns when a resample is undefined; the docstring says what becomes of those.
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        # scipy warns when a resample is undefined or infinite; the docstring says what becomes of those.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         result = stats.bootstrap(
             [np.arange(n) for n in n_clusters],
@@ -106,9 +107,17 @@ def bootstrap_clusters(
             rng=np.random.default_rng(seed),
         )
     tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
-    low, high = np.nanpercentile(result.bootstrap_distribution, [tail, 100 - tail])
     known = result.bootstrap_distribution[~np.isnan(result.bootstrap_distribution)]
-    return Interval(estimate, float(low), float(high), known)
+    return Interval(estimate, *_find_percentiles(known, [tail, 100 - tail]), known)
+
+
+def _find_percentiles(values, percentages):
+    # A percentile between an infinite value and a finite one is infinite.
+    if not len(values):
+        return [float("nan")] * len(percentages)
+    largest = np.finfo(float).max / 4
+    found = np.percentile(np.clip(values, -largest, largest), percentages)
+    return [float(value) if abs(value) < math.sqrt(largest) else math.copysign(math.inf, value) for value in found]
 
 
 def widen_certain(interval: Interval, n_clusters: int) -> Interval:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from paper_lib.censored import find_bins, weighted_censored_mean
+from paper_lib.stats import bootstrap_clusters
 
 
 def estimate(lower, upper):
@@ -49,7 +50,16 @@ def test_where_most_texts_lie_beyond_the_longest_length_there_is_no_mean():
         assert np.isfinite(statistic(np.array([[1.0, 1, 1, 1], [0, 1, 2, 1]]))).tolist() == [known] * 2
 
 
-def test_texts_that_all_lie_beyond_the_longest_length_have_no_mean():
+def test_a_resample_whose_mean_may_be_any_has_no_bound():
     lower, upper = find_bins([12, 12, 8, 4], [4, 8, 12])
-    statistic = weighted_censored_mean(lower, upper)
-    assert np.isnan(statistic(np.array([[2.0, 2.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]))).tolist() == [True, False]
+    drawn = np.array([[2.0, 2.0, 0.0, 0.0], [1.0, 2.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 2.0, 1.0]])
+    assert np.isinf(weighted_censored_mean(lower, upper)(drawn)).tolist() == [True, True, False, False]
+
+
+def test_an_interval_is_open_above_where_enough_resamples_have_no_bound():
+    for longest, bounded in (([12] * 7 + [0] * 9, False), ([12] * 7 + [8] * 9, True)):
+        statistic = weighted_censored_mean(*find_bins(longest, [4, 8, 12]))
+        found = bootstrap_clusters(np.arange(16), statistic, n_resamples=200, seed=0)
+        assert np.isfinite(found.value)
+        assert np.isfinite(found.low)
+        assert np.isfinite(found.high) == bounded

@@ -148,6 +148,23 @@ def test_samples_are_resampled_independently_at_their_own_size():
     assert (drawn[:, :30] != drawn[:, 30:60]).any()
 
 
+@pytest.mark.parametrize(("share", "high"), [(0.01, 1.0), (0.5, math.inf)])
+def test_infinite_resamples_are_the_largest_and_open_the_interval(share, high):
+    drawn = np.random.default_rng(1)
+    # The estimate is asked for one row at a time, resamples many at a time.
+    found = stats.bootstrap_clusters(
+        np.arange(5),
+        lambda weights: np.where((len(weights) > 1) & (drawn.random(len(weights)) < share), math.inf, 1.0),
+        n_resamples=1000,
+        seed=0,
+    )
+    assert (found.value, found.low, found.high) == (1.0, 1.0, high)
+    below = stats.bootstrap_clusters(
+        np.arange(5), lambda w: np.where(w[:, 0] > 0, -1.0, -math.inf), n_resamples=500, seed=0
+    )
+    assert (below.low, below.high) == (-math.inf, -1.0)
+
+
 def test_bootstrap_is_repeatable_and_can_be_switched_off():
     values = np.random.default_rng(4).normal(size=50)
     runs = [

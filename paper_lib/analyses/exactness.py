@@ -230,18 +230,22 @@ def compute_exact_gains(cases: pd.DataFrame, **resampling) -> pd.DataFrame:
     """
     rows = []
     for protocol, group in cases.groupby("protocol", sort=False):
-        exact = group["exact"].astype(bool)
-        held = pd.DataFrame({"tokens": group["length"], "bytes": group["text_bytes"]})
-        held["text_bits"] = nats_to_bits(group["ce_lm_nats"])
-        held["gain_bits"] = nats_to_bits(group["ce_lm_nats"] - group["ce_mem_nats"])
-        held = held.where(exact, 0)
-        held = held.assign(cluster_id=group["cluster_id"]).groupby(group["text_id"]).max()
+        held = hold_exactly(group)
         row = {"origin": "measured", "protocol": protocol, "n_texts": len(held)}
         for name in ("tokens", "bytes", "text_bits", "gain_bits"):
             mean = weighted_mean(held[name].astype(float))
             row |= bootstrap_clusters(held["cluster_id"], mean, **resampling).columns(name)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def hold_exactly(cases: pd.DataFrame) -> pd.DataFrame:
+    """Return by ``text_id`` the sizes of ``compute_exact_gains`` at each text's longest exact length, 0 for none."""
+    held = pd.DataFrame({"tokens": cases["length"], "bytes": cases["text_bytes"]})
+    held["text_bits"] = nats_to_bits(cases["ce_lm_nats"])
+    held["gain_bits"] = nats_to_bits(cases["ce_lm_nats"] - cases["ce_mem_nats"])
+    held = held.where(cases["exact"].astype(bool), 0).assign(cluster_id=cases["cluster_id"], text_id=cases["text_id"])
+    return held.sort_values("tokens").groupby("text_id").tail(1).set_index("text_id").sort_index()
 
 
 def _hold(cases, criterion):

@@ -1,11 +1,15 @@
 """One row per label: bars, intervals, and the landscape of results."""
 
+import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 
 from ..errors import unknown_name
 from ..tables import format_number
 from .marks import bar_style, beside, check_data, family_style, find_family, mark_style, on_white
 from .style import FAMILY_COLOURS, GREY, PROOF_STYLES, THOUSANDS
+
+FAR = 1e9  # in place of infinity, which no line reaches
 
 
 def plot_bars(
@@ -74,7 +78,10 @@ def plot_intervals(
     reference: float,
     margin: tuple[float, float] | None = None,
 ):
-    """Draw one estimate with its interval per row, a reference line and a band for ``margin``; no limits, no line."""
+    """Draw one estimate with its interval per row, a reference line and a band for ``margin``; no limits, no line.
+
+    An interval that is open (an infinite limit) leaves the axes on that side.
+    """
     check_data(data, [x, low, high, y, hue], ax)
     if margin:
         ax.axvspan(*margin, color="#e9e9e9", zorder=0)
@@ -84,7 +91,11 @@ def plot_intervals(
         if pd.isna(value):
             continue
         colour = FAMILY_COLOURS[family]
-        ax.plot([getattr(row, low), getattr(row, high)], [place, place], color=colour, linewidth=1.3, zorder=2)
+        limits = np.array([getattr(row, low), getattr(row, high)], float)
+        line = {"color": colour, "linewidth": 1.3, "zorder": 2}
+        ax.plot(np.where(np.isinf(limits), value, limits), [place, place], **line)
+        for limit in limits[np.isinf(limits)]:  # an artist does not move the axes
+            ax.add_artist(Line2D([value, np.copysign(FAR, limit)], [place, place], **line))
         ax.plot(value, place, zorder=3, **mark_style(family_style(family), row.origin, size=4))
     ax.set_yticks(range(len(data)), data[y])
     ax.set_ylim(len(data) - 0.4, -0.6)

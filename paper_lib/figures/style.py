@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import PIL.Image
 import seaborn as sns
 from IPython.display import Image
 from matplotlib.ticker import StrMethodFormatter
@@ -93,7 +94,7 @@ def save_figure(figure, name: str, out_dir: str | Path = FIGURES) -> Image:
 
     The files carry no date and no version: the same data give the same bytes in the same environment.
     """
-    png = _render(figure, "png", {"Software": None})
+    png = _reduce_colours(_render(figure, "png", {"Software": None}))
     write_bytes(Path(out_dir) / f"{name}.pdf", _render(figure, "pdf", {"CreationDate": None, "Producer": None}))
     write_bytes(Path(out_dir) / f"{name}.png", png)
     width_inches = figure.get_size_inches()[0]
@@ -104,4 +105,12 @@ def save_figure(figure, name: str, out_dir: str | Path = FIGURES) -> Image:
 def _render(figure, file_format, metadata):
     buffer = io.BytesIO()
     figure.savefig(buffer, format=file_format, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _reduce_colours(png):
+    # To 256: a third of the bytes, in the repository and again in the notebook, for faint steps in a colour bar.
+    pixels, buffer = PIL.Image.open(io.BytesIO(png)), io.BytesIO()
+    reduced = pixels.convert("RGB").quantize(256, kmeans=1, dither=PIL.Image.Dither.NONE)
+    reduced.save(buffer, format="png", optimize=True, dpi=pixels.info["dpi"])
     return buffer.getvalue()

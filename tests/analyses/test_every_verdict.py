@@ -133,12 +133,12 @@ def judge_exactness(change):
         curve[["growth", "growth_low", "growth_high"]] += 1
         for name in ("tokens_ratio", "tokens_ratio_low", "tokens_ratio_high"):
             rates[name] = (0.5 * rates["factor"].eq("criterion")).where(rates["factor"].eq("criterion"), 1.0)
-    printed = published.load_followup("progressive_capacity").set_index("model").loc["HuggingFaceTB/SmolLM2-135M"]
+    printed = published.load_followup("progressive_capacity").query("variant == 'progressive'")
     if change:
-        printed = printed.replace(printed["tokens_mean"], printed["tokens_mean"] / 2)
-    grown = horizons.compute_horizons(measured.load_arms("horizon_smollm2-135m")).query("arm == 'published'")
-    replicated = horizons.compare_with_printed(grown, printed, n_resamples=1000, seed=0)
-    return exactness.judge(rates, curve) + horizons.judge({"SmolLM2-135M": replicated})
+        printed["tokens_mean"] = 10.0
+    grown = pd.concat(measured.load_arms(f"horizon_{name}") for name in horizons.PRINTED)
+    replicated = horizons.compare_with_printed(horizons.compute_horizons(grown), printed, n_resamples=1000, seed=0)
+    return exactness.judge(rates, curve) + horizons.judge(replicated)
 
 
 def judge_embedding_geometry(change):

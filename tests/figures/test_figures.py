@@ -1,9 +1,13 @@
 """Figures: the same bytes for the same data, honest marks for each origin, clear words for bad input."""
 
+import io
+import math
 import time
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 
 from paper_lib import figures
@@ -114,6 +118,16 @@ def test_intervals_span_their_limits_beside_the_reference(rows, ax):
     assert drawn[1:] == [(0.5, 1.5), (1.0,), (1.5, 2.5), (2.0,)]
 
 
+def test_an_open_interval_leaves_the_axes_and_does_not_move_them(rows, ax):
+    open_above = rows.assign(high=[math.inf, 2.5])
+    figures.plot_intervals(open_above, x="value", low="low", high="high", ax=ax, reference=0.7)
+    assert ax.get_xlim()[1] < 3
+    limits, beyond = (tuple(line.get_xdata()) for line in ax.lines[1:3])
+    assert limits == (0.5, 1.0)
+    assert beyond[0] == 1
+    assert beyond[1] > 1e6
+
+
 def test_scaling_draws_proportionality_from_the_first_point(ax):
     data = {"origin": "published", "model": "m", "family": "Pythia", "n_mem": [1, 2, 8], "gain": [10.0, 18, 60]}
     figures.plot_scaling(pd.DataFrame(data), x="n_mem", y="gain", ax=ax)
@@ -198,6 +212,21 @@ def test_saved_figures_are_the_same_bytes_and_whole(rows, tmp_path):
     assert set(written[0]) == {"fig_test.pdf", "fig_test.png"}
     assert written[0] == written[1]
     assert not plt.get_fignums()
+
+
+def test_a_png_has_few_colours_near_those_that_were_drawn(tmp_path):
+    figure, ax = plt.subplots()
+    ax.imshow(np.linspace(0, 1, 1000).reshape(1, -1), aspect="auto", cmap="viridis")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    figures.save_figure(figure, "fig_test", tmp_path)
+    saved = PIL.Image.open(tmp_path / "fig_test.png")
+    assert saved.mode == "P"
+    assert saved.info["dpi"] == pytest.approx((plt.rcParams["savefig.dpi"],) * 2, rel=1e-3)
+    pixels = (np.asarray(image.convert("RGB"), dtype=int) for image in (saved, PIL.Image.open(drawn)))
+    difference = np.abs(np.subtract(*pixels))
+    assert difference.max() <= 64  # of 255, at the edge of a letter
+    assert difference.mean() <= 0.5
 
 
 def test_an_unchanged_figure_is_not_written_again(rows, tmp_path):

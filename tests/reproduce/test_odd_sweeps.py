@@ -92,6 +92,7 @@ def test_an_odd_sweep_is_drawn(name, make, tmp_path, monkeypatch):
     write_manifest(tmp_path)
     monkeypatch.setattr(measured, "load_runs", lambda _, **which: load_runs(tmp_path, **which))
     monkeypatch.setattr(style, "_render", draw_once)
+    monkeypatch.setattr(style, "_reduce_colours", lambda png: png)
     cells = [cell for cell in read_notebook(NOTEBOOKS / f"{name}.ipynb").cells if cell.cell_type == "code"]
     names = {}
     for cell in cells[1:]:  # the first finds the repository
